@@ -1,0 +1,132 @@
+"""The LightningModule around any network: loss, penalties, metrics and optimizer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from cnnlab.metrics import EpochSums
+from cnnlab.models import kernels
+
+
+class Classifier(pl.LightningModule):
+    """Trains `network` on uint8 pixels and tells `loss`, `acc` and `objective` of each epoch.
+
+    `scaling` maps pixels 0..255 [B, C, H, W] to the network's float input, `network` maps that to logits [B, classes].
+    `regularization` holds l2, l1 and label_smoothing; dropout is part of the network. `make_optimizer` takes the
+    parameters, `make_scheduler` the optimizer and the number of optimizer steps of the whole training.
+    `description` is kept in every checkpoint, so that it can be rebuilt from the file alone: plain types only,
+    because checkpoints are loaded with `weights_only=True`.
+    """
+
+    def __init__(
+        self,
+        scaling: nn.Module,
+        network: nn.Module,
+        regularization: Mapping[str, Any],
+        make_optimizer: Callable[..., Optimizer],
+        make_scheduler: Callable[[Optimizer, int], LRScheduler] | None,
+        description: dict[str, Any],
+    ):
+        super().__init__()
+        self.scaling = scaling
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.l2 = float(regularization["l2"])
+        self.l1 = float(regularization["l1"])
+        self.label_smoothing = float(regularization["label_smoothing"])
+        self.make_optimizer = make_optimizer
+        self.make_scheduler = make_scheduler
+        self.description = description
+        self.sums = nn.ModuleDict({f"{split}_sums": EpochSums() for split in ("train", "val", "test")})
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits [B, classes] of pixels 0..255 [B, C, H, W]."""
+        return self.network(self.scaling(images))
+
+    def penalty(self) -> Tensor | float:
+        """Return the sum of the L2 and L1 penalties on the kernels, as Keras adds it to the loss."""
+        total: Tensor | float = 0.0
+        weights = kernels(self.network) if self.l2 or self.l1 else []
+        if self.l2:
+            total = total + self.l2 * sum(weight.square().sum() for weight in weights)
+        if self.l1:
+            total = total + self.l1 * sum(weight.abs().sum() for weight in weights)
+        return total
+
+    def objective(self, split: str, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Return what training minimizes over a batch, after adding the batch to the epoch's sums."""
+        images, labels = batch
+        logits = self(images)
+        loss = F.cross_entropy(logits, labels)
+        fitted = loss
+        if self.label_smoothing:
+            fitted = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        objective = fitted + self.penalty()
+        self.sums[f"{split}_sums"].update(loss, objective, logits, labels)
+        return objective
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        return self.objective("train", batch)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+        self.objective("val", batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+        self.objective("test", batch)
+
+    def on_train_epoch_start(self) -> None:
+        self.train_started = time.perf_counter()
+        self.train_seconds: float | None = None
+
+    def end_training_part(self) -> None:
+        """Stop the clock of the epoch's training, once; validation that follows is not training time."""
+        if self.train_seconds is None:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)  # the kernels still queued belong to the epoch
+            self.train_seconds = time.perf_counter() - self.train_started
+
+    def on_validation_start(self) -> None:
+        if not self.trainer.sanity_checking and self.trainer.state.fn == "fit":
+            self.end_training_part()
+
+    def on_train_epoch_end(self) -> None:
+        self.end_training_part()
+        assert self.train_seconds is not None
+        sums = self.sums["train_sums"]
+        images = float(sums.images) * self.trainer.world_size
+        self.log_sums("train")
+        self.log("epoch_seconds", time.perf_counter() - self.train_started)
+        self.log("train/samples_per_second", images / self.train_seconds)
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_sums("val")
+
+    def on_test_epoch_end(self) -> None:
+        self.log_sums("test")
+
+    def log_sums(self, split: str) -> None:
+        """Log the epoch's means, the same on every process, and start the next epoch at zero."""
+        sums = self.sums[f"{split}_sums"]
+        self.log_dict({f"{split}/{name}": value for name, value in sums.compute().items()})
+        # Counted from 1, as people do: on the screen, in MLflow and in the checkpoint's file name.
+        self.log("epoch", float(self.current_epoch + 1))
+        sums.reset()
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self.network.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler = self.make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["cnnlab"] = self.description

@@ -1,0 +1,158 @@
+"""The composed configuration: checked key by key, every problem at once, and turned into plain values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnlab.errors import UsageError, unknown
+from cnnlab.metrics import monitors
+
+# A rule takes a value and returns what is allowed instead, or None where the value is fine.
+Rule = Callable[[Any], str | None]
+
+
+def whole(lowest: int) -> Rule:
+    """Return the rule for whole numbers from `lowest` on."""
+
+    def rule(value: Any) -> str | None:
+        fine = isinstance(value, int) and not isinstance(value, bool) and value >= lowest
+        return None if fine else f"a whole number of at least {lowest}"
+
+    return rule
+
+
+def number(lowest: float, below: float = math.inf, *, open_start: bool = False) -> Rule:
+    """Return the rule for finite numbers in [lowest, below), or (lowest, below) with `open_start`."""
+
+    def rule(value: Any) -> str | None:
+        fine = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if fine and (lowest < value or (lowest == value and not open_start)) and value < below:
+            return None
+        start = f"above {lowest:g}" if open_start else f"of at least {lowest:g}"
+        return f"a number {start}" + ("" if below == math.inf else f" and below {below:g}")
+
+    return rule
+
+
+def flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "true or false"
+
+
+def text(value: Any) -> str | None:
+    return None if isinstance(value, str) and value.strip() else "a text that is not empty"
+
+
+def pair(rule: Rule) -> Rule:
+    """Return the rule for two values that both follow `rule`."""
+
+    def both(value: Any) -> str | None:
+        fine = isinstance(value, list) and len(value) == 2 and all(rule(item) is None for item in value)
+        return None if fine else f"two values, each {rule(None)}"
+
+    return both
+
+
+def optional(rule: Rule) -> Rule:
+    """Return the rule for a value that may also be null."""
+
+    def with_null(value: Any) -> str | None:
+        allowed = None if value is None else rule(value)
+        return allowed and f"{allowed}, or null"
+
+    return with_null
+
+
+SECTIONS = ("dataset", "model", "regularization", "optimizer", "scheduler", "trainer", "callbacks", "tracking")
+SHARE = number(0, 1)
+RULES: dict[str, Rule] = {
+    "seed": whole(0),
+    "batch_size": whole(1),
+    "evaluation_batch_size": whole(1),
+    "regularization.label_smoothing": SHARE,
+    "regularization.l2": number(0),
+    "regularization.l1": number(0),
+    "optimizer.lr": number(0, open_start=True),
+    "optimizer.betas": pair(SHARE),
+    "optimizer.eps": number(0, open_start=True),
+    "optimizer.alpha": SHARE,
+    "optimizer.momentum": SHARE,
+    "optimizer.weight_decay": number(0),
+    "optimizer.nesterov": flag,
+    "optimizer.fused": optional(flag),
+    "scheduler.warmup_fraction": SHARE,
+    "scheduler.final_factor": number(0),
+    "trainer.max_epochs": whole(1),
+    "trainer.num_nodes": whole(1),
+    "callbacks.early_stopping.patience": whole(0),
+    "tracking.uri": text,
+    "tracking.experiment_name": text,
+    "tracking.run_name": text,
+    "tracking.log_model": flag,
+    "tracking.system_metrics": flag,
+    "tracking.system_metrics_interval": number(0, open_start=True),
+}
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """Return the configuration as plain dicts, lists and values, its interpolations filled in.
+
+    Raises UsageError where an interpolation leads nowhere or a mandatory value is missing.
+    """
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UsageError(f"configuration: {str(error).splitlines()[0]}") from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def check(config: Mapping[str, Any]) -> list[str]:
+    """Return one line for every value that is out of its range, in the order of the rules."""
+    absent = [f"{name} is missing" for name in SECTIONS if not isinstance(config.get(name), Mapping)]
+    if absent:
+        return absent
+    flat = flatten(config)
+    problems = [
+        f"{key}={flat[key]!r} is not allowed; {key} takes {allowed}"
+        for key, rule in RULES.items()
+        if key in flat and (allowed := rule(flat[key])) is not None
+    ]
+    return problems + _check_monitors(config)
+
+
+def _check_monitors(config: Mapping[str, Any]) -> list[str]:
+    problems = []
+    no_validation = flatten(config).get("dataset.validation.fraction") == 0
+    for name, section in config["callbacks"].items():
+        monitor = section and section.get("monitor")
+        if monitor is None:
+            continue
+        if monitor not in monitors():
+            problems.append(unknown(f"callbacks.{name}.monitor", monitor, monitors()))
+        elif monitor.startswith("val/") and no_validation:
+            problems.append(
+                f"callbacks.{name}.monitor={monitor!r} needs a validation split, but dataset.validation.fraction=0; "
+                "give it a fraction or choose callbacks=last_checkpoint"
+            )
+    return problems
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return `{'model.name': 'mlp', ...}`: one entry a leaf, lists kept whole, as Hydra writes overrides."""
+    leaves: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            leaves.update(flatten(value, f"{prefix}{key}."))
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def as_yaml(config: Mapping[str, Any]) -> str:
+    """Return the resolved configuration as the YAML text that is kept with the run."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(config)))

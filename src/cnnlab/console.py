@@ -1,0 +1,89 @@
+"""What a run says on the screen: a live bar on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console(highlight=False)
+
+
+class EpochLines:
+    """Prints one line an epoch, on terminals and in pipes alike: it stays when the bar is gone."""
+
+    def __init__(self, max_epochs: int | None):
+        self.of = f"/{max_epochs}" if max_epochs and max_epochs > 0 else ""
+        self.width = len(self.of)
+
+    def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        shown = [f"epoch {f'{epoch}{self.of}':>{2 * self.width - 1}}"]
+        shown += [
+            f"{name} {metrics[name]:.4f}"
+            for name in ("train/loss", "train/acc", "val/loss", "val/acc")
+            if name in metrics
+        ]
+        console.print("  ".join([*shown, f"{metrics['epoch_seconds']:.1f} s"]), soft_wrap=True)
+
+
+class EpochBar(pl.Callback):
+    """A live bar of the current epoch with the loss and accuracy so far, redrawn ten times a second at most.
+
+    Reading the sums waits for the device, so they are read when the bar is drawn and not at every step.
+    """
+
+    SECONDS = 0.1
+
+    def __init__(self) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            console=console,
+            transient=True,
+        )
+        self.drawn = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        for task in self.progress.task_ids:
+            self.progress.remove_task(task)
+        self.progress.add_task(f"epoch {trainer.current_epoch + 1}", total=trainer.num_training_batches, metrics="")
+        self.progress.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        if now - self.drawn < self.SECONDS:
+            return
+        self.drawn = now
+        sums = pl_module.sums["train_sums"]
+        metrics = f"loss {float(sums.loss / sums.images):.4f}  acc {float(sums.correct / sums.images):.4f}"
+        self.progress.update(self.progress.task_ids[0], completed=batch_idx + 1, metrics=metrics)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.progress.stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        self.progress.stop()
+
+
+def show_closing(rows: Mapping[str, str]) -> None:
+    """Print the closing block: one row a fact, each on a line of its own however long it is."""
+    if console.is_terminal:
+        table = Table.grid(padding=(0, 2))
+        for name, value in rows.items():
+            table.add_row(f"[bold]{name}[/bold]", value)
+        console.print(Panel(table, title="result", title_align="left", expand=False))
+        return
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        console.print(f"{name:<{width}}  {value}", soft_wrap=True, markup=False)

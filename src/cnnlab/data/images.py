@@ -1,0 +1,46 @@
+"""The images of one dataset, held in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A labelled image dataset with its own test split.
+
+    Images are uint8 [N, C, H, W] with values 0..255, labels int64 [N] with values 0..classes-1. The training images
+    are in file order and not yet divided into training and validation. `source` says where they came from.
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    class_names: tuple[str, ...]
+    source: str
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        channels, height, width = self.train_images.shape[1:]
+        return channels, height, width
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hexadecimal digits that change with any pixel, label or shape of either split."""
+        content = hashlib.blake2b(digest_size=8)
+        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            content.update(repr(tuple(tensor.shape)).encode())
+            content.update(tensor.contiguous().numpy().data)
+        return content.hexdigest()

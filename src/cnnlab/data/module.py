@@ -1,0 +1,93 @@
+"""The splits of one dataset as Lightning's data module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from cnnlab.data.batches import Batches
+from cnnlab.data.images import ImageData
+from cnnlab.errors import UsageError
+
+
+class InMemoryData(pl.LightningDataModule):
+    """Serves the training, validation and test split from the trainer's own device, where each is moved once.
+
+    `batch_size` is the number of images per training step on one device; `seed` fixes the order of every epoch.
+    Raises UsageError for a batch larger than the training split.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        train_index: Tensor,
+        validation_index: Tensor,
+        batch_size: int,
+        evaluation_batch_size: int,
+        seed: int,
+    ):
+        super().__init__()
+        if batch_size > len(train_index):
+            raise UsageError(
+                f"batch_size={batch_size} is larger than the training split; allowed: 1 to {len(train_index)}"
+            )
+        self.data = data
+        self.train_index = train_index
+        self.validation_index = validation_index
+        self.batch_size = batch_size
+        self.evaluation_batch_size = evaluation_batch_size
+        self.seed = seed
+        self._on_device: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of images in each split."""
+        return {
+            "train": len(self.train_index),
+            "validation": len(self.validation_index),
+            "test": len(self.data.test_labels),
+        }
+
+    def train_dataloader(self) -> Batches:
+        return self._batches("train", self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> Batches | list[Batches]:
+        """The validation split in order; nothing, so that Lightning skips validation, when there is none."""
+        if len(self.validation_index) == 0:
+            return []
+        return self._batches("validation", self.evaluation_batch_size, shuffle=False)
+
+    def test_dataloader(self) -> Batches:
+        return self._batches("test", self.evaluation_batch_size, shuffle=False)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Return the batch as it is when it lies on `device` already, as every batch of this module does."""
+        if batch[0].device == device:
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def _batches(self, split: str, batch_size: int, shuffle: bool) -> Batches:
+        assert self.trainer is not None
+        images, labels = self._split(split, self.trainer.strategy.root_device)
+        return Batches(
+            images,
+            labels,
+            batch_size,
+            shuffle,
+            self.seed,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+
+    def _split(self, split: str, device: torch.device) -> tuple[Tensor, Tensor]:
+        if (split, device) not in self._on_device:
+            images, labels = self.data.test_images, self.data.test_labels
+            if split != "test":
+                index = self.train_index if split == "train" else self.validation_index
+                images, labels = self.data.train_images[index], self.data.train_labels[index]
+            images = images.contiguous(memory_format=torch.channels_last)
+            self._on_device[split, device] = images.to(device), labels.to(device)
+        return self._on_device[split, device]

@@ -1,0 +1,47 @@
+"""One image file, of any format Pillow opens, as a uint8 tensor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+LEVELS_16_TO_8_BIT = 257
+MODES = {1: "L", 3: "RGB"}
+
+
+def read_image(path: str | Path, channels: int, size: tuple[int, int]) -> Tensor:
+    """Return the image as uint8 [channels, height, width]: upright, opaque, squeezed to `size` with antialiasing.
+
+    The camera's EXIF orientation is applied; transparency shows white, as in an image viewer; 16-bit grey becomes 8
+    bit; of several frames the first counts. `channels` is 1 (luminance) or 3 (red, green, blue). Raises Pillow's own
+    errors for a file that is damaged or no image, ValueError for pixels without a fixed range.
+    """
+    height, width = size
+    with Image.open(path) as file:
+        # Lets a JPEG decoder skip detail that the resize would drop; other formats ignore it.
+        file.draft(None, (2 * max(size), 2 * max(size)))
+        image = _eight_bit(ImageOps.exif_transpose(file))
+    image = image.convert(MODES[channels]).resize((width, height), Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(image))
+    return pixels.view(height, width, channels).permute(2, 0, 1).contiguous()
+
+
+def readable_extensions() -> set[str]:
+    """Return the lower-case file name extensions, each with its dot, of the formats Pillow can open."""
+    return {extension for extension, name in Image.registered_extensions().items() if name in Image.OPEN}
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no fixed range")
+    if image.mode.startswith("I"):
+        deep = np.asarray(image).astype(np.int64).clip(0, 2**16 - 1)
+        return Image.fromarray((deep / LEVELS_16_TO_8_BIT).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image

@@ -1,0 +1,80 @@
+"""How the training images are divided into training and validation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnnlab.errors import UsageError, unknown
+
+METHODS = ("random", "last")
+
+
+def split(labels: Tensor, method: str, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the int64 indices of the training and of the validation images, both in file order.
+
+    `random` takes the fraction out of every class alike, chosen by `seed`. `last` takes the end of the file order,
+    cut where Keras' `validation_split` cuts: at floor(n * (1 - fraction)). A fraction of 0 leaves validation empty.
+    Raises UsageError for values out of range and for labels that cannot be divided so.
+    """
+    problems = []
+    if method not in METHODS:
+        problems.append(unknown("dataset.validation.method", method, METHODS))
+    if not _is_number(fraction) or not 0 <= fraction < 1:
+        problems.append(f"dataset.validation.fraction={fraction!r} must be a number of at least 0 and below 1")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        problems.append(f"dataset.validation.seed={seed!r} must be a whole number from 0 to {2**32 - 1}")
+    if problems:
+        raise UsageError(*problems)
+    if fraction == 0:
+        return torch.arange(len(labels)), torch.empty(0, dtype=torch.int64)
+    if method == "random":
+        return stratified(labels, fraction, seed, "dataset.validation.fraction")
+    return _last(labels, fraction)
+
+
+def stratified(labels: Tensor, fraction: float, seed: int, key: str) -> tuple[Tensor, Tensor]:
+    """Return the int64 indices of the images that stay and of those held out, both in file order.
+
+    `fraction`, above 0 and below 1, is taken out of every class alike, rounded up in all; `seed` chooses the images.
+    `key` names the fraction in the configuration. Raises UsageError when a class has fewer than two images, or when
+    one side would have fewer images than there are classes.
+    """
+    _, counts = np.unique(labels.numpy(), return_counts=True)
+    total, classes = len(labels), len(counts)
+    held_out = math.ceil(total * fraction)
+    if counts.min() < 2:
+        raise UsageError(f"{key}={fraction} needs at least 2 images of every class; the smallest has {counts.min()}")
+    if held_out < classes or total - held_out < classes:
+        raise UsageError(
+            f"{key}={fraction} divides {total} images into {total - held_out} and {held_out}, too few for {classes} "
+            f"classes; allowed: {classes / total:.3g} to {1 - classes / total:.3g}"
+        )
+    from sklearn.model_selection import train_test_split
+
+    stay, leave = train_test_split(
+        np.arange(total), test_size=held_out, random_state=seed, stratify=labels.numpy(), shuffle=True
+    )
+    return torch.from_numpy(np.sort(stay)), torch.from_numpy(np.sort(leave))
+
+
+def _last(labels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
+    total = len(labels)
+    cut = int(total * (1 - fraction))
+    if cut in (0, total):
+        raise UsageError(f"dataset.validation.fraction={fraction} of {total} images leaves one side empty")
+    lost = set(labels.tolist()) - set(labels[:cut].tolist())
+    if lost:
+        raise UsageError(
+            f"dataset.validation.fraction={fraction} with dataset.validation.method=last leaves no training image "
+            f"of {len(lost)} classes; use dataset.validation.method=random"
+        )
+    index = torch.arange(total)
+    return index[:cut], index[cut:]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

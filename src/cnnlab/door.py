@@ -1,0 +1,58 @@
+"""What every command does with an error: plain lines for the user's, a traceback for ours, and a true exit code."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+from cnnlab.errors import UsageError
+from cnnlab.interruption import Interruption, interruptible
+
+USAGE = 2
+FULL = {errno.ENOSPC, errno.EDQUOT}
+_codes = [0]
+
+
+def exit_code() -> int:
+    """Return the worst exit code of the jobs so far; a multirun has several."""
+    return max(_codes)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn a user's mistake, an interruption and a full disk into one line each on stderr and an exit code.
+
+    A mistake does not raise, so that the other jobs of a multirun still run; an interruption ends them all.
+    """
+    try:
+        with interruptible():
+            yield
+    except UsageError as error:
+        _report(error.problems, USAGE)
+        _remove_empty_output()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _report([f"the disk is full: {error.filename or error}"], 1)
+    except Interruption as interruption:
+        _report([f"stopped by {interruption.name}"], interruption.exit_code)
+        sys.exit(interruption.exit_code)
+
+
+def _report(lines: list[str], code: int) -> None:
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    _codes.append(code)
+
+
+def _remove_empty_output() -> None:
+    """Take back the folder Hydra made for a run that never started."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with suppress(OSError):  # not empty, or already gone
+        folder.rmdir()
+        folder.parent.rmdir()

@@ -1,0 +1,31 @@
+"""The one exception for what a user got wrong: printed as plain lines, never as a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(Exception):
+    """One or more problems a user can mend; the command prints one line for each and exits with code 2."""
+
+    def __init__(self, *problems: str):
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+def unknown(what: str, value: object, allowed: Iterable[str]) -> str:
+    """Return the line for a name that is not among `allowed`: the value, what is allowed and the nearest name."""
+    names = list(allowed)
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"{what}={value!r} is unknown; allowed: {', '.join(names)}{hint}"
+
+
+def collect(problems: list[str], call, *args, **kwargs):
+    """Return `call(*args, **kwargs)`, or None after adding its `UsageError` lines to `problems`."""
+    try:
+        return call(*args, **kwargs)
+    except UsageError as error:
+        problems.extend(error.problems)
+        return None

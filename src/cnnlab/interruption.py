@@ -1,0 +1,64 @@
+"""Ctrl-C, SIGTERM and a closed terminal, as one exception that nobody swallows on the way."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Interruption(BaseException):
+    """The process was asked to stop. Not a KeyboardInterrupt: Lightning turns that into a plain exit with code 1."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.name = signal.Signals(number).name
+        self.exit_code = 128 + number
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise Interruption(number)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise `Interruption` in the main thread on the first signal; leave signals alone that somebody ignores (nohup)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, _raise)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Hold signals back over a few lines that must not be torn, and deliver the last one afterwards.
+
+    Opening a run and writing its final status are such lines: an impatient second Ctrl-C must not lose the status.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[-1])

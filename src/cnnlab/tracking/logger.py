@@ -1,0 +1,47 @@
+"""Lightning's logger interface, one whole epoch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+EpochSink = Callable[[int, Mapping[str, float]], None]
+
+
+class EpochLogger(Logger):
+    """Gathers what Lightning logs of an epoch and hands it on once, in one piece.
+
+    Lightning logs validation and training separately; a record that holds both is one database call instead of two,
+    and one line on the screen. `sinks` are called with the epoch, counted from 1, and its metrics.
+    """
+
+    def __init__(self, sinks: list[EpochSink]):
+        super().__init__()
+        self.sinks = sinks
+        self.gathered: dict[str, float] = {}
+
+    @property
+    def name(self) -> str:
+        return "cnnlab"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, *arguments: Any, **keywords: Any) -> None:
+        """Nothing: the run keeps the whole configuration already."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if "test/loss" in metrics:  # the test split is no part of an epoch; the run reads it once, at the end
+            return
+        self.gathered.update(metrics)
+        if "train/loss" not in metrics:
+            return
+        epoch = int(self.gathered.pop("epoch"))
+        for sink in self.sinks:
+            sink(epoch, self.gathered)
+        self.gathered = {}

@@ -1,0 +1,77 @@
+"""Where a run came from: code, versions, machine and command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "mlflow", "optuna")
+UNTRACKED_LIMIT = 100_000  # bytes of a new file that still goes into the diff
+
+
+def command_line() -> str:
+    """Return the command as a shell takes it."""
+    return shlex.join([Path(sys.executable).name, *sys.argv])
+
+
+def code_tags(folder: Path) -> dict[str, str]:
+    """Return git commit, branch and dirty flag of the checkout around `folder`; nothing outside a checkout."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    return {
+        "git.commit": commit.strip(),
+        "git.branch": (_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
+        "git.dirty": str(bool(_git(folder, "status", "--porcelain"))).lower(),
+    }
+
+
+def uncommitted_diff(folder: Path) -> str:
+    """Return what git would need to get from the commit to the code that ran: changed files, and new text files."""
+    if _git(folder, "rev-parse", "HEAD") is None:
+        return ""
+    parts = [_git(folder, "diff", "HEAD") or ""]
+    for name in (_git(folder, "ls-files", "--others", "--exclude-standard", "-z") or "").split("\0"):
+        file = folder / name
+        if name and file.is_file() and file.stat().st_size <= UNTRACKED_LIMIT:
+            parts.append(_git(folder, "diff", "--no-index", "--", os.devnull, name, differs=True) or "")
+    return "".join(parts)
+
+
+def machine_tags(device: str) -> dict[str, str]:
+    """Return versions and machine: what else decides about speed and the last digits of a metric."""
+    import torch
+
+    versions = {f"version.{name}": metadata.version(name) for name in PACKAGES}
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu"
+    return versions | {
+        "version.python": platform.python_version(),
+        "device": device,
+        "device.name": name,
+        "device.threads": str(torch.get_num_threads()),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "command": command_line(),
+    }
+
+
+def environment() -> str:
+    """Return every installed package with its version, as pip would take it."""
+    found = {item.metadata["Name"]: item.version for item in metadata.distributions() if item.metadata["Name"]}
+    return "".join(f"{name}=={found[name]}\n" for name in sorted(found, key=str.lower))
+
+
+def _git(folder: Path, *arguments: str, differs: bool = False) -> str | None:
+    """Return git's output, or None where there is no git, no checkout or an error; `--no-index` exits 1 on a diff."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, errors="replace", timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 or (differs and done.returncode == 1) else None

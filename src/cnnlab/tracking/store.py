@@ -1,0 +1,129 @@
+"""The tracking store: created once, safely, before anything runs in parallel.
+
+MLflow's SQLite file breaks when several processes meet an absent database ("duplicate column name"), and so does an
+experiment that two create at once. Both happen here, under a file lock.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock
+
+from cnnlab.errors import UsageError
+
+SQLITE = "sqlite:///"
+ALLOWED = "allowed: sqlite:///FILE, http(s)://SERVER, or a database MLflow knows (postgresql://, mysql://)"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the file of a `sqlite:///` address, or None for any other address."""
+    return Path(unquote(uri[len(SQLITE) :].split("?")[0])).absolute() if uri.startswith(SQLITE) else None
+
+
+def check_address(uri: str) -> list[str]:
+    """Return what is wrong with a tracking address, without creating anything but its folder."""
+    if (file := sqlite_file(uri)) is not None:
+        return _check_folder(uri, file)
+    if urlsplit(uri).scheme.split("+")[0] in ("http", "https", "postgresql", "mysql", "mssql", "databricks"):
+        return []
+    return [f"tracking.uri={uri!r} is not an address cnnlab can write to; {ALLOWED}"]
+
+
+def _check_folder(uri: str, file: Path) -> list[str]:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        probe = file.parent / f".write-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return [f"tracking.uri={uri!r}: cannot write to {file.parent} ({error.strerror}); choose another folder"]
+    if file.exists() and not os.access(file, os.W_OK):
+        return [f"tracking.uri={uri!r}: {file} is not writable"]
+    return []
+
+
+def prepare(uri: str, experiment_name: str) -> str:
+    """Create the store and the experiment where they are missing; return the experiment's id.
+
+    A SQLite store keeps its artifacts in `artifacts/` beside the file; a server decides for itself. Raises UsageError
+    where the store cannot be written, reached or read.
+    """
+    import mlflow
+    from mlflow.entities import LifecycleStage
+    from mlflow.exceptions import MlflowException
+
+    if problems := check_address(uri):
+        raise UsageError(*problems)
+    try:
+        with locked(uri), patience_of_seconds():
+            client = mlflow.MlflowClient(uri)
+            experiment = client.get_experiment_by_name(experiment_name)
+            if experiment is None:
+                return _create_experiment(client, uri, experiment_name)
+    except MlflowException as error:
+        raise UsageError(f"tracking.uri={uri!r}: {_first_line(error)}") from error
+    except Exception as error:  # SQLAlchemy's and its drivers' many errors: wrong file, wrong password, no such host
+        raise UsageError(f"tracking.uri={uri!r} cannot be opened: {_first_line(error)}") from error
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        raise UsageError(
+            f"tracking.experiment_name={experiment_name!r} was deleted; restore it (mlflow experiments restore "
+            f"--experiment-id {experiment.experiment_id}) or choose another name"
+        )
+    return experiment.experiment_id
+
+
+def _create_experiment(client, uri: str, name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    file = sqlite_file(uri)
+    location = (file.parent / "artifacts" / name).as_uri() if file else None
+    try:
+        return client.create_experiment(name, artifact_location=location)
+    except MlflowException as error:
+        # A server has no lock of ours: somebody else may have been first.
+        if error.error_code == "RESOURCE_ALREADY_EXISTS" and (found := client.get_experiment_by_name(name)):
+            return found.experiment_id
+        raise
+
+
+@contextmanager
+def locked(uri: str) -> Iterator[None]:
+    """Hold the lock of a SQLite store; other stores guard themselves."""
+    file = sqlite_file(uri)
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{file.name}.lock")):
+        yield
+
+
+@contextmanager
+def patience_of_seconds() -> Iterator[None]:
+    """Let MLflow give up on an absent server after seconds; its default of seven retries takes four minutes."""
+    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "2"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+if __name__ == "__main__":
+    try:
+        prepare(os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db"), "digits")
+    except UsageError as error:
+        sys.exit("\n".join(error.problems))

@@ -1,0 +1,135 @@
+"""Archives: offline, truncated, altered, downloaded, by one process or two."""
+
+import http.server
+import subprocess
+import sys
+import threading
+
+import pytest
+from data_makers import make_mnist_like, md5, patch
+
+from cnnlab.data import load
+from cnnlab.data.archives import obtain
+from cnnlab.errors import UsageError
+
+CONTENT = b"the published archive"
+UNREACHABLE = "http://127.0.0.1:9/"
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A web server on this machine; gives its folder, its URL and the list of the paths it was asked for."""
+    monkeypatch.setenv("no_proxy", "*")
+    asked: list[str] = []
+    folder = tmp_path / "server"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(folder))
+
+        def do_GET(self):
+            asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{running.server_port}/", asked
+        running.shutdown()
+
+
+def test_offline_and_missing_is_one_line_with_folder_files_and_a_way_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    patch(monkeypatch, "mnist", make_mnist_like(tmp_path, "mnist") | {"mirrors": [UNREACHABLE, UNREACHABLE]})
+    folder = tmp_path / "MNIST" / "raw"
+    for name in ("train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz"):
+        (folder / name).unlink()
+    with pytest.raises(UsageError) as caught:
+        load({"name": "mnist", "root": tmp_path, "download": True})
+    (line,) = caught.value.problems
+    assert "\n" not in line
+    for part in (
+        "dataset=mnist",
+        str(folder),
+        "train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz",
+        "dataset=digits",
+    ):
+        assert part in line
+    assert "train-images" not in line
+    assert not list(folder.glob("*.part"))
+
+
+def test_download_false_never_asks_a_server(tmp_path, server):
+    _, url, asked = server
+    with pytest.raises(UsageError, match=r"download=false.*dataset=digits"):
+        obtain("mnist", tmp_path / "raw", {"a.gz": md5(CONTENT)}, [url], download=False)
+    assert asked == []
+
+
+def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match="dataset=mnist is missing"):
+        obtain("mnist", tmp_path / "file" / "raw", {"a.gz": md5(CONTENT)}, [UNREACHABLE], download=True)
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-5], lambda content: content[:-1] + b"!"])
+def test_a_truncated_or_altered_archive_is_named_and_left_alone(tmp_path, monkeypatch, damage):
+    attributes = make_mnist_like(tmp_path, "fashion_mnist")
+    patch(monkeypatch, "fashion_mnist", attributes)
+    path = tmp_path / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte.gz"
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    with pytest.raises(UsageError) as caught:
+        load({"name": "fashion_mnist", "root": tmp_path, "download": True})
+    (line,) = caught.value.problems
+    expected = dict(attributes["resources"])[path.name]
+    assert line.startswith(str(path))
+    assert expected in line and md5(damaged) in line and "delete it" in line
+    assert path.read_bytes() == damaged
+
+
+def test_every_altered_archive_gets_its_line(tmp_path, monkeypatch):
+    patch(monkeypatch, "kmnist", make_mnist_like(tmp_path, "kmnist"))
+    for path in (tmp_path / "KMNIST" / "raw").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(UsageError) as caught:
+        load({"name": "kmnist", "root": tmp_path, "download": False})
+    assert len(caught.value.problems) == 4
+
+
+def test_the_download_goes_on_to_a_mirror_that_has_the_file_intact(tmp_path, server, capfd):
+    folder, url, _ = server
+    for mirror, content in (("altered", b"something else"), ("intact", CONTENT)):
+        (folder / mirror).mkdir()
+        (folder / mirror / "a.gz").write_bytes(content)
+    mirrors = [UNREACHABLE, f"{url}empty/", f"{url}altered/", f"{url}intact/"]
+    raw = tmp_path / "raw"
+    assert obtain("mnist", raw, {"a.gz": md5(CONTENT)}, mirrors, download=True) == {"a.gz": CONTENT}
+    assert [path.name for path in raw.iterdir() if path.name != ".download.lock"] == ["a.gz"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_altered_download_is_never_kept(tmp_path, server):
+    folder, url, _ = server
+    (folder / "a.gz").write_bytes(b"something else")
+    with pytest.raises(UsageError, match="the download failed"):
+        obtain("mnist", tmp_path / "raw", {"a.gz": md5(CONTENT)}, [url], download=True)
+    assert not list((tmp_path / "raw").glob("a.gz*"))
+
+
+def test_two_processes_download_once(tmp_path, server):
+    folder, url, asked = server
+    (folder / "a.gz").write_bytes(CONTENT)
+    raw = tmp_path / "raw"
+    code = (
+        "from pathlib import Path; from cnnlab.data.archives import obtain; "
+        f"obtain('mnist', Path({str(raw)!r}), {{'a.gz': {md5(CONTENT)!r}}}, [{url!r}], True)"
+    )
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}"]
+    processes = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    assert asked == ["/a.gz"]
+    assert (raw / "a.gz").read_bytes() == CONTENT

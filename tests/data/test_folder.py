@@ -1,0 +1,140 @@
+"""A user's own directory of class folders."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cnnlab.data import load
+from cnnlab.data.pixels import read_image
+from cnnlab.errors import UsageError
+
+
+def config(path, **changes):
+    defaults = {"image_size": 8, "channels": 1, "test_fraction": 0.25, "test_seed": 0}
+    return {"name": "image_folder", "path": None if path is None else str(path), **defaults, **changes}
+
+
+def save(path, mode="L", size=(12, 10), colour=100):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)
+
+
+def fill(root, classes=("cat", "dog"), count=8):
+    for shade, name in enumerate(classes):
+        for number in range(count):
+            save(root / name / f"{number}.png", colour=shade * 100 + number)
+
+
+def problems(path, **changes):
+    with pytest.raises(UsageError) as caught:
+        load(config(path, **changes))
+    assert not any("\n" in line for line in caught.value.problems)
+    return caught.value.problems
+
+
+def test_class_folders_with_a_fixed_stratified_test_split(tmp_path):
+    fill(tmp_path, ("собака", "猫", "çat"))
+    save(tmp_path / "猫" / ".hidden.png")
+    save(tmp_path / ".cache" / "0.png")
+    (tmp_path / "猫" / "notes.txt").write_text("not an image")
+    (tmp_path / "猫" / "paper.pdf").write_text("written by Pillow, never read")
+    data = load(config(tmp_path))
+    assert data.class_names == ("çat", "собака", "猫")
+    assert data.input_shape == (1, 8, 8)
+    assert torch.bincount(data.train_labels).tolist() == [6, 6, 6] and torch.bincount(data.test_labels).tolist() == [
+        2,
+        2,
+        2,
+    ]
+    # fill() gave the classes the shades 0.., 100.., 200.. in its own order.
+    assert {int(image.max()) // 100 for image in data.train_images[data.train_labels == 2]} == {1}
+    assert load(config(tmp_path)).digest == data.digest
+    assert load(config(tmp_path, test_seed=1)).digest != data.digest
+
+
+def test_train_and_test_folders_are_the_splits(tmp_path):
+    fill(tmp_path / "train", count=4)
+    fill(tmp_path / "test", count=1)
+    data = load(config(tmp_path, channels=3, image_size=[6, 9]))
+    assert data.train_images.shape == (8, 3, 6, 9) and data.test_images.shape == (2, 3, 6, 9)
+    assert data.test_labels.tolist() == [0, 1] and data.test_images[1].unique().tolist() == [100]
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour"), [("L", 90), ("RGB", (90, 90, 90)), ("RGBA", (90, 90, 90, 255)), ("I;16", 90 * 257)]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_mode_becomes_eight_bits(tmp_path, mode, colour, channels):
+    save(tmp_path / "a.png", mode, colour=colour)
+    pixels = read_image(tmp_path / "a.png", channels, (4, 5))
+    assert pixels.shape == (channels, 4, 5) and pixels.dtype == torch.uint8 and pixels.unique().tolist() == [90]
+
+
+def test_palette_grey_value_and_transparency(tmp_path):
+    red = Image.new("RGB", (4, 4), (255, 0, 0)).quantize(4)
+    red.save(tmp_path / "palette.gif")
+    assert read_image(tmp_path / "palette.gif", 3, (4, 4)).float().mean((1, 2)).tolist() == [255, 0, 0]
+    # Luminance of pure red: 0.299 * 255 = 76.2.
+    assert read_image(tmp_path / "palette.gif", 1, (4, 4)).unique().tolist() == [76]
+    save(tmp_path / "clear.png", "RGBA", colour=(0, 0, 0, 0))
+    assert read_image(tmp_path / "clear.png", 1, (4, 4)).unique().tolist() == [255]
+
+
+def test_exif_orientation_is_honoured(tmp_path):
+    pixels = np.zeros((8, 8), dtype=np.uint8)
+    pixels[:4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held so that the top of the scene is on the left of the file; turn it clockwise
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    upright = read_image(tmp_path / "a.png", 1, (8, 8))[0]
+    assert upright[:, 4:].unique().tolist() == [255] and upright[:, :4].unique().tolist() == [0]
+
+
+def test_the_resize_is_antialiased(tmp_path):
+    # One-pixel stripes: without antialiasing a quarter-size image would pick single stripes, all 0 or all 255.
+    stripes = np.tile(np.array([0, 255], dtype=np.uint8), (32, 16))
+    Image.fromarray(stripes).save(tmp_path / "a.png")
+    small = read_image(tmp_path / "a.png", 1, (8, 8))[0, :, 1:-1]
+    assert int(small.min()) > 110 and int(small.max()) < 145
+
+
+def test_a_path_that_is_missing_or_not_given(tmp_path):
+    assert problems(None)[0].startswith("dataset.path=null: set dataset.path")
+    assert problems(tmp_path / "absent") == [
+        f"dataset.path={tmp_path / 'absent'} is not a directory; expected one folder of images per class in it"
+    ]
+
+
+def test_one_class_no_images_too_few(tmp_path):
+    (tmp_path / "empty").mkdir()
+    fill(tmp_path / "one", ("cat",))
+    fill(tmp_path / "few", ("cat",), count=8)
+    fill(tmp_path / "few", ("dog",), count=2)
+    assert "holds no images" in problems(tmp_path / "empty")[0]
+    assert "holds one class, 'cat'" in problems(tmp_path / "one")[0]
+    (line,) = problems(tmp_path / "few")
+    assert "'dog' (2) with too few images; every class needs 3" in line
+
+
+def test_all_problems_together_and_unreadable_images_by_name(tmp_path):
+    fill(tmp_path / "train", ("cat", "dog"))
+    fill(tmp_path / "test", ("cat", "dgo"))
+    for number in range(6):
+        broken = tmp_path / "train" / "cat" / f"{number}.png"
+        broken.write_bytes(broken.read_bytes()[:40])
+    (tmp_path / "test" / "cat" / "7.png").write_text("no image")
+    lines = problems(tmp_path)
+    assert len(lines) == 3
+    assert "dog in train/ but not in test/" in lines[0] and "dgo in test/ but not in train/" in lines[1]
+    assert "7 unreadable images: train/cat/0.png" in lines[2] and lines[2].endswith("and 2 more")
+
+
+def test_settings_out_of_range(tmp_path):
+    lines = problems(tmp_path, image_size=0, channels=2, test_fraction=1.5, test_seed=-1)
+    assert [line.split("=")[0] for line in lines] == [
+        "dataset.image_size",
+        "dataset.channels",
+        "dataset.test_fraction",
+        "dataset.test_seed",
+    ]

@@ -1,0 +1,64 @@
+"""The split into training and validation."""
+
+import pytest
+import torch
+
+from cnnlab.data.split import split
+from cnnlab.errors import UsageError
+
+LABELS = torch.arange(10).repeat(20)
+
+
+def test_last_cuts_where_keras_cuts():
+    train, validation = split(LABELS, "last", 0.1, 0)
+    assert train.tolist() == list(range(180)) and validation.tolist() == list(range(180, 200))
+    # floor(11 * 0.9) = 9, so 2 of 11 are held out.
+    train, validation = split(torch.zeros(11, dtype=torch.int64), "last", 0.1, 0)
+    assert (len(train), len(validation)) == (9, 2)
+
+
+def test_random_takes_every_class_alike_and_obeys_the_seed():
+    train, validation = split(LABELS, "random", 0.2, 42)
+    assert sorted(train.tolist() + validation.tolist()) == list(range(200))
+    assert torch.bincount(LABELS[validation]).tolist() == [4] * 10
+    assert split(LABELS, "random", 0.2, 42)[1].tolist() == validation.tolist()
+    assert split(LABELS, "random", 0.2, 0)[1].tolist() != validation.tolist()
+    assert train.dtype == validation.dtype == torch.int64
+
+
+@pytest.mark.parametrize("method", ["random", "last"])
+def test_no_fraction_no_validation(method):
+    train, validation = split(LABELS, method, 0, 42)
+    assert train.tolist() == list(range(200)) and len(validation) == 0 and validation.dtype == torch.int64
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, "half", None, True, float("nan")])
+def test_a_fraction_out_of_range(fraction):
+    with pytest.raises(UsageError, match=r"^dataset\.validation\.fraction="):
+        split(LABELS, "random", fraction, 42)
+
+
+def test_all_problems_at_once():
+    with pytest.raises(UsageError) as caught:
+        split(LABELS, "lats", 2, -1)
+    assert [line.split("=")[0] for line in caught.value.problems] == [
+        "dataset.validation.method",
+        "dataset.validation.fraction",
+        "dataset.validation.seed",
+    ]
+    assert "did you mean 'last'" in caught.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "method", "fraction", "reason"),
+    [
+        ([0, 0, 0, 1], "random", 0.5, "at least 2 images of every class"),
+        ([0, 1] * 10, "random", 0.01, "into 19 and 1, too few for 2 classes"),
+        ([0, 1] * 10, "random", 0.96, "into 0 and 20, too few for 2 classes"),
+        ([0, 1] * 10, "last", 0.99, "leaves one side empty"),
+        ([0] * 10 + [1] * 10, "last", 0.5, "leaves no training image of 1 classes"),
+    ],
+)
+def test_labels_that_cannot_be_divided_so(labels, method, fraction, reason):
+    with pytest.raises(UsageError, match=r"^dataset\.validation\.fraction=" + f".*{reason}"):
+        split(torch.tensor(labels), method, fraction, 42)
