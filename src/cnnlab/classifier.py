@@ -38,14 +38,14 @@ class Classifier(pl.LightningModule):
     ):
         super().__init__()
         self.scaling = scaling
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)
         self.l2 = float(regularization["l2"])
         self.l1 = float(regularization["l1"])
         self.label_smoothing = float(regularization["label_smoothing"])
         self.make_optimizer = make_optimizer
         self.make_scheduler = make_scheduler
         self.description = description
-        self.sums = nn.ModuleDict({f"{split}_sums": EpochSums() for split in ("train", "val", "test")})
+        self.train_sums, self.val_sums, self.test_sums = EpochSums(), EpochSums(), EpochSums()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [B, classes] of pixels 0..255 [B, C, H, W]."""
@@ -61,6 +61,10 @@ class Classifier(pl.LightningModule):
             total = total + self.l1 * sum(weight.abs().sum() for weight in weights)
         return total
 
+    def sums(self, split: str) -> EpochSums:
+        """Return the sums of 'train', 'val' or 'test'."""
+        return getattr(self, f"{split}_sums")
+
     def objective(self, split: str, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Return what training minimizes over a batch, after adding the batch to the epoch's sums."""
         images, labels = batch
@@ -70,7 +74,7 @@ class Classifier(pl.LightningModule):
         if self.label_smoothing:
             fitted = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         objective = fitted + self.penalty()
-        self.sums[f"{split}_sums"].update(loss, objective, logits, labels)
+        self.sums(split).update(loss, objective, logits, labels)
         return objective
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
@@ -100,8 +104,7 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         self.end_training_part()
         assert self.train_seconds is not None
-        sums = self.sums["train_sums"]
-        images = float(sums.images) * self.trainer.world_size
+        images = float(self.train_sums.images) * self.trainer.world_size
         self.log_sums("train")
         self.log("epoch_seconds", time.perf_counter() - self.train_started)
         self.log("train/samples_per_second", images / self.train_seconds)
@@ -115,7 +118,7 @@ class Classifier(pl.LightningModule):
 
     def log_sums(self, split: str) -> None:
         """Log the epoch's means, the same on every process, and start the next epoch at zero."""
-        sums = self.sums[f"{split}_sums"]
+        sums = self.sums(split)
         self.log_dict({f"{split}/{name}": value for name, value in sums.compute().items()})
         # Counted from 1, as people do: on the screen, in MLflow and in the checkpoint's file name.
         self.log("epoch", float(self.current_epoch + 1))

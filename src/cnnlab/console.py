@@ -53,19 +53,19 @@ class EpochBar(pl.Callback):
         self.drawn = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if not trainer.is_global_zero:
+            return
         for task in self.progress.task_ids:
             self.progress.remove_task(task)
         self.progress.add_task(f"epoch {trainer.current_epoch + 1}", total=trainer.num_training_batches, metrics="")
         self.progress.start()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         now = time.monotonic()
-        if now - self.drawn < self.SECONDS:
+        if now - self.drawn < self.SECONDS or not trainer.is_global_zero:
             return
         self.drawn = now
-        sums = pl_module.sums["train_sums"]
+        sums = pl_module.train_sums
         metrics = f"loss {float(sums.loss / sums.images):.4f}  acc {float(sums.correct / sums.images):.4f}"
         self.progress.update(self.progress.task_ids[0], completed=batch_idx + 1, metrics=metrics)
 

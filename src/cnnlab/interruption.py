@@ -26,7 +26,7 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise `Interruption` in the main thread on the first signal; leave signals alone that somebody ignores (nohup)."""
+    """Raise `Interruption` in the main thread on a signal; leave signals alone that somebody ignores (nohup)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

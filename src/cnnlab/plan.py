@@ -14,6 +14,7 @@ from torch import nn
 
 from cnnlab import config as configuration
 from cnnlab.classifier import Classifier
+from cnnlab.console import EpochBar, console
 from cnnlab.data import load
 from cnnlab.data.images import ImageData
 from cnnlab.data.module import InMemoryData
@@ -97,21 +98,21 @@ def build_classifier(config: Mapping[str, Any], data: ImageData, batches: InMemo
 
 
 def build_network(config: Mapping[str, Any], input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """Instantiate the `model` section for images [C, H, W] and a number of classes; dropout comes from regularization."""
+    """Instantiate the `model` section for images [C, H, W]; its dropout rates come from `regularization`."""
     settings = {key: value for key, value in config["model"].items() if key != "name"}
     dropout = {key: config["regularization"][key] for key in ("conv_dropout", "dense_dropout")}
     return _instantiate("model", settings, input_shape=input_shape, classes=classes, **dropout)
 
 
 def build_partial(section: str, settings: Mapping[str, Any]) -> Any:
-    """Return the section's `_target_` with its values bound, still waiting for its first arguments; None without one."""
+    """Return the section's `_target_` with its values bound, waiting for its first arguments; None without one."""
     if "_target_" not in settings:
         return None
     return _instantiate(section, {key: value for key, value in settings.items() if key != "name"}, _partial_=True)
 
 
 def build_callbacks(config: Mapping[str, Any], folder: Path) -> tuple[ModelCheckpoint, list[pl.Callback]]:
-    """Return the best-checkpoint callback, and all callbacks that watch a metric."""
+    """Return the best-checkpoint callback, and all callbacks: those that watch a metric and, on a terminal, the bar."""
     settings = config["callbacks"]
     watched = settings["checkpoint"]["monitor"]
     has_validation = config["dataset"]["validation"]["fraction"] > 0
@@ -125,6 +126,8 @@ def build_callbacks(config: Mapping[str, Any], folder: Path) -> tuple[ModelCheck
         save_on_train_epoch_end=True,
     )
     callbacks: list[pl.Callback] = [checkpoint]
+    if console.is_terminal:
+        callbacks.append(EpochBar())
     if stopping := settings["early_stopping"]:
         mode = monitors()[stopping["monitor"]]
         callbacks.append(EarlyStopping(stopping["monitor"], patience=stopping["patience"], mode=mode))

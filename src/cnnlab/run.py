@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cnnlab.config import resolve
-from cnnlab.console import EpochBar, EpochLines, console, show_closing
+from cnnlab.console import EpochLines, console, show_closing
 from cnnlab.models.summary import layer_table
 from cnnlab.plan import Plan, make_plan
 from cnnlab.tracking.provenance import code_tags, machine_tags
@@ -52,8 +52,9 @@ def train(config: DictConfig) -> Result | None:
     with open_run(values["tracking"], start_tags(values, plan)) if first else nullcontext() as run:
         if run:
             introduce(run, values, plan, folder)
+        fit_started = time.perf_counter()
         plan.trainer.fit(plan.classifier, plan.batches)
-        training_seconds = time.perf_counter() - started
+        training_seconds = time.perf_counter() - fit_started
         best = Path(plan.checkpoint.best_model_path)
         tested = plan.trainer.test(plan.classifier, plan.batches, ckpt_path=best, weights_only=True, verbose=False)[0]
         if not run:
@@ -84,14 +85,12 @@ def introduce(run: TrackedRun, config: Mapping[str, Any], plan: Plan, folder: Pa
     sizes = plan.batches.sizes
     console.print(layer_table(plan.classifier.network, plan.data.input_shape))
     console.print(
-        f"{plan.data.name}: {sizes['train']} training, {sizes['validation']} validation and {sizes['test']} test images; "
+        f"{plan.data.name}: {sizes['train']} training, {sizes['validation']} validation, {sizes['test']} test images; "
         f"run {run.run_id}",
         soft_wrap=True,
     )
     record_start(run, config, plan.data, sizes)
     plan.logger.sinks += [run.log_metrics, EpochLines(plan.trainer.max_epochs)]
-    if console.is_terminal:
-        plan.trainer.callbacks.append(EpochBar())
 
 
 def epoch_of(checkpoint: Path) -> int:
@@ -105,8 +104,9 @@ def closing_rows(
     """Return the closing block: what came out, and where it is."""
     rows = {name: f"{result.metrics[name]:.4f}" for name in ("test/acc", "test/loss", "test/objective")}
     watched = plan.checkpoint.monitor
-    score = f" ({watched} {float(plan.checkpoint.best_model_score):.4f})" if watched else ""
-    rows["best epoch"] = f"{result.best_epoch} of {plan.trainer.current_epoch}{score}"
+    score = plan.checkpoint.best_model_score
+    reached = f" ({watched} {float(score):.4f})" if watched and score is not None else ""
+    rows["best epoch"] = f"{result.best_epoch} of {plan.trainer.current_epoch}{reached}"
     rows["wall time"] = f"{seconds:.1f} s, of which training {training_seconds:.1f} s"
     rows["MLflow run"] = run.run_id
     rows["folder"] = str(result.folder)

@@ -24,7 +24,8 @@ def cosine(optimizer: Optimizer, total_steps: int, *, warmup_fraction: float, fi
 def onecycle(optimizer: Optimizer, total_steps: int, *, warmup_fraction: float) -> LRScheduler:
     """Return torch's one-cycle schedule whose peak is the optimizer's own rate.
 
-    Momentum (or Adam's first beta) stays where the configuration put it. Source: Smith and Topin, Super-Convergence, 2018.
+    Momentum (or Adam's first beta) stays where the configuration put it.
+    Source: Smith and Topin, Super-Convergence, 2018.
     """
     rate = optimizer.param_groups[0]["lr"]
     return OneCycleLR(

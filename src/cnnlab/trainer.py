@@ -20,7 +20,7 @@ OURS = {"callbacks", "logger", "enable_checkpointing", "enable_progress_bar", "e
 
 
 def build_trainer(flags: Mapping[str, Any], callbacks: list[pl.Callback], logger: Logger) -> pl.Trainer:
-    """Return the Trainer; raises UsageError for a flag Lightning does not have and devices the machine does not have."""
+    """Return the Trainer; raises UsageError for flags Lightning does not have and devices the machine does not have."""
     allowed = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"} - OURS
     problems = [unknown("trainer flag", name, sorted(allowed)) for name in flags if name not in allowed]
     problems += _check_cpu_devices(flags)
@@ -64,5 +64,5 @@ def _quiet() -> None:
     """Keep the libraries' chatter off the screen: it would bury what the run itself says."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*"):
+    for message in (".*isinstance.treespec, LeafSpec.*", ".*No complete tensor found.*"):
         warnings.filterwarnings("ignore", message)

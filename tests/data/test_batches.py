@@ -25,8 +25,9 @@ def flat(batches):
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_images_and_labels_belong_together_in_channels_last(shuffle):
-    images = torch.randint(0, 256, (10, *SHAPE), dtype=torch.uint8)
+@pytest.mark.parametrize("shape", [(3, 4, 5), (3, 8, 8), (1, 28, 28), (1, 5, 5)])
+def test_images_and_labels_belong_together_in_channels_last(shuffle, shape):
+    images = torch.randint(0, 256, (10, *shape), dtype=torch.uint8)
     for pixels, labels in Batches(images, torch.arange(10), 4, shuffle, seed=0):
         assert torch.equal(pixels, images[labels])
         assert pixels.dtype == torch.uint8 and pixels.is_contiguous(memory_format=torch.channels_last)
@@ -77,7 +78,7 @@ def test_evaluation_shards_hold_every_image_once_in_as_many_batches(count, world
     assert [label for rank in ranks for label in flat(rank)] == list(range(count))
     assert len({len(seen(rank)) for rank in ranks} | {len(rank) for rank in ranks}) == 1
     sizes = [len(labels) for rank in ranks for labels in seen(rank)]
-    assert 1 <= min(sizes) and max(sizes) <= 4 and max(sizes) - min(sizes) <= 1
+    assert min(sizes) >= 1 and max(sizes) <= 4 and max(sizes) - min(sizes) <= 1
 
 
 def test_evaluation_that_would_leave_a_rank_without_an_image_is_refused():

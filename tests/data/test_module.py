@@ -54,6 +54,7 @@ def trainer(epochs, folder, **options):
         max_epochs=epochs,
         accelerator="cpu",
         logger=False,
+        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
@@ -87,13 +88,14 @@ def test_lightning_has_nothing_to_warn_about(tmp_path):
         # Not about the data: PyTorch's own deprecations inside Lightning.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
-        fit(tmp_path, 1, enable_checkpointing=False)
+        fit(tmp_path, 1)
         running = trainer(1, tmp_path)
+        running.fit(Recorder(), datamodule=module(validation=0))
         running.test(Recorder(), datamodule=module(), verbose=False)
 
 
 def test_validation_and_test_come_in_order(tmp_path):
-    recorder, running = Recorder(), trainer(1, tmp_path, enable_checkpointing=False)
+    recorder, running = Recorder(), trainer(1, tmp_path)
     running.fit(recorder, datamodule=module())
     running.test(recorder, datamodule=module(), verbose=False)
     # 10 images in batches of at most 4 are three batches, of nearly equal size; 6 are two.
@@ -102,13 +104,13 @@ def test_validation_and_test_come_in_order(tmp_path):
 
 
 def test_without_validation_images_validation_is_skipped(tmp_path):
-    recorder, running = Recorder(), trainer(2, tmp_path, enable_checkpointing=False)
+    recorder, running = Recorder(), trainer(2, tmp_path)
     running.fit(recorder, datamodule=module(validation=0))
     assert recorder.seen["validation"] == [] and len(recorder.seen["train"]) == 2
 
 
 def test_a_split_is_moved_once_and_a_batch_there_already_not_at_all(tmp_path):
-    data, running = module(), trainer(1, tmp_path, enable_checkpointing=False)
+    data, running = module(), trainer(1, tmp_path)
     running.fit(Recorder(), datamodule=data)
     assert data.train_dataloader().images.data_ptr() == data.train_dataloader().images.data_ptr()
     batch = next(iter(data.val_dataloader()))

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data_makers import CLASS_NAMES, idx, make_cifar10, make_mnist_like, patch
 
 from cnnlab.data import load
 from cnnlab.data.mnist import parse_idx
 from cnnlab.errors import UsageError
+from data_makers import CLASS_NAMES, idx, make_cifar10, make_mnist_like, patch
 
 REAL = Path(os.environ.get("CNNLAB_DATA", "nowhere"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytorch_lightning as pl
@@ -57,6 +58,8 @@ class InMemoryData(pl.LightningDataModule):
     def val_dataloader(self) -> Batches | list[Batches]:
         """The validation split in order; nothing, so that Lightning skips validation, when there is none."""
         if len(self.validation_index) == 0:
+            # Lightning asks whether an empty list was the intention. It was.
+            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
             return []
         return self._batches("validation", self.evaluation_batch_size, shuffle=False)
 
