@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from cnnlab.metrics import EpochSums
 from cnnlab.models import kernels
+from cnnlab.predictions import Collector, Predictions
 
 
 class Classifier(pl.LightningModule):
@@ -46,6 +47,16 @@ class Classifier(pl.LightningModule):
         self.make_scheduler = make_scheduler
         self.description = description
         self.train_sums, self.val_sums, self.test_sums = EpochSums(), EpochSums(), EpochSums()
+        self.collector = Collector()
+        self.predictions: Predictions | None = None  # of the whole test split, once it has been read
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the name of the running hook some thirty times a step; torch's own assignment, which looks for
+        # parameters and modules first, made that a tenth of a small network's step.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [B, classes] of pixels 0..255 [B, C, H, W]."""
@@ -75,6 +86,8 @@ class Classifier(pl.LightningModule):
             fitted = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         objective = fitted + self.penalty()
         self.sums(split).update(loss, objective, logits, labels)
+        if split == "test":
+            self.collector.update(logits, labels)
         return objective
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
@@ -115,6 +128,7 @@ class Classifier(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self.log_sums("test")
+        self.predictions = self.collector.predictions()
 
     def log_sums(self, split: str) -> None:
         """Log the epoch's means, the same on every process, and start the next epoch at zero."""

@@ -67,7 +67,8 @@ def optional(rule: Rule) -> Rule:
     return with_null
 
 
-SECTIONS = ("dataset", "model", "regularization", "optimizer", "scheduler", "trainer", "callbacks", "tracking")
+TRAINING = ("dataset", "model", "regularization", "optimizer", "scheduler", "trainer", "callbacks")
+SECTIONS = (*TRAINING, "tracking", "figures")
 SHARE = number(0, 1)
 RULES: dict[str, Rule] = {
     "seed": whole(0),
@@ -79,7 +80,7 @@ RULES: dict[str, Rule] = {
     "optimizer.lr": number(0, open_start=True),
     "optimizer.betas": pair(SHARE),
     "optimizer.eps": number(0, open_start=True),
-    "optimizer.alpha": SHARE,
+    "optimizer.rho": SHARE,
     "optimizer.momentum": SHARE,
     "optimizer.weight_decay": number(0),
     "optimizer.nesterov": flag,
@@ -94,6 +95,11 @@ RULES: dict[str, Rule] = {
     "tracking.run_name": text,
     "tracking.log_model": flag,
     "tracking.system_metrics": flag,
+    "figures.enabled": flag,
+    "figures.skip_epochs": whole(0),
+    "figures.mistakes": whole(1),
+    "figures.samples": whole(1),
+    "figures.diagram": flag,
     "tracking.system_metrics_interval": number(0, open_start=True),
 }
 

@@ -39,11 +39,12 @@ class EpochSums(Metric):
 
     def update(self, loss: Tensor, objective: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean cross-entropy, its mean objective, logits [B, classes] and labels [B]."""
+        # In place: assigning an attribute of a Module costs more than the addition.
         size = labels.shape[0]
-        self.loss += loss.detach() * size
-        self.objective += objective.detach() * size
-        self.correct += (logits.argmax(1) == labels).sum()
-        self.images += size
+        self.loss.add_(loss.detach(), alpha=size)
+        self.objective.add_(objective.detach(), alpha=size)
+        self.correct.add_((logits.argmax(1) == labels).sum())
+        self.images.add_(size)
 
     def compute(self) -> dict[str, Tensor]:
         """Return the means over all images seen: `loss` and `objective` in nats, `acc` from 0 to 1."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from cnnlab.console import EpochBar, console
 from cnnlab.data import load
 from cnnlab.data.images import ImageData
 from cnnlab.data.module import InMemoryData
+from cnnlab.data.pixels import border_brightness
 from cnnlab.data.scaling import Scaling
 from cnnlab.data.split import split
 from cnnlab.errors import UsageError, collect
@@ -39,11 +40,14 @@ class Plan:
     logger: EpochLogger
 
 
-def make_plan(config: Mapping[str, Any], folder: Path) -> Plan:
+def make_plan(
+    config: Mapping[str, Any], folder: Path, load_data: Callable[[Mapping[str, Any]], ImageData] = load
+) -> Plan:
     """Build data, network, classifier and trainer of a resolved configuration; `folder` will hold the checkpoints.
 
-    Nothing is written. Raises UsageError with every problem that can be seen at once: values out of range, a data set
-    that is missing, a batch larger than the data, a network too deep for its images, devices that are not there.
+    `load_data` may return images that are in memory already. Nothing is written. Raises UsageError with every problem
+    that can be seen at once: values out of range, a data set that is missing, a batch larger than the data, a network
+    too deep for its images, devices that are not there.
     """
     problems = configuration.check(config)
     if problems and any(line.endswith(" is missing") for line in problems):
@@ -52,7 +56,7 @@ def make_plan(config: Mapping[str, Any], folder: Path) -> Plan:
     logger = EpochLogger([])
     trainer = collect(problems, build_trainer, config["trainer"], callbacks=callbacks, logger=logger)
     problems += check_address(config["tracking"]["uri"]) if isinstance(config["tracking"]["uri"], str) else []
-    data = collect(problems, load, config["dataset"])
+    data = collect(problems, load_data, config["dataset"])
     batches = classifier = None
     if data is not None:
         batches = collect(problems, build_batches, config, data) if isinstance(config["batch_size"], int) else None
@@ -93,6 +97,7 @@ def build_classifier(config: Mapping[str, Any], data: ImageData, batches: InMemo
         "config": dict(config),
         "input_shape": list(data.input_shape),
         "class_names": list(data.class_names),
+        "border": border_brightness(train_images),
     }
     return Classifier(scaling, network, config["regularization"], make_optimizer, make_scheduler, description)
 

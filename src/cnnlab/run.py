@@ -18,8 +18,9 @@ from cnnlab.config import resolve
 from cnnlab.console import EpochLines, console, show_closing
 from cnnlab.models.summary import layer_table
 from cnnlab.plan import Plan, make_plan
-from cnnlab.tracking.provenance import code_tags, machine_tags
-from cnnlab.tracking.record import record_model, record_start
+from cnnlab.tracking.history import at_epoch, epoch_history
+from cnnlab.tracking.provenance import code_tags, command_tags, machine_tags
+from cnnlab.tracking.record import record_model, record_predictions, record_start
 from cnnlab.tracking.run import TrackedRun, open_run
 
 
@@ -62,10 +63,14 @@ def train(config: DictConfig) -> Result | None:
 
         best_epoch = epoch_of(best)
         metrics = {name: value for name, value in tested.items() if name.startswith("test/")}
-        run.log_metrics(best_epoch, metrics | {"best_epoch": best_epoch, "training_seconds": training_seconds})
+        ending = {"best_epoch": best_epoch, "epochs": plan.trainer.current_epoch, "training_seconds": training_seconds}
+        history = epoch_history(run.client, run.run_id)
+        run.log_metrics(best_epoch, metrics | ending | at_epoch(history, best_epoch))
         run.log_file(best, "checkpoints")
         if values["tracking"]["log_model"]:
             record_model(plan.classifier.scaling, plan.classifier.network, plan.data)
+        for note in record_predictions(run, values["figures"], plan, folder / "figures", history, best_epoch):
+            console.print(note, soft_wrap=True)
 
     result = Result(run.run_id, folder, best, best_epoch, metrics)
     show_closing(closing_rows(result, run, plan, time.perf_counter() - started, training_seconds))
@@ -77,7 +82,8 @@ def start_tags(config: Mapping[str, Any], plan: Plan) -> dict[str, str]:
     device = str(plan.trainer.strategy.root_device)
     parameters = sum(parameter.numel() for parameter in plan.classifier.network.parameters())
     names = {group: str(config[group].get("name")) for group in ("dataset", "model", "regularization", "optimizer")}
-    return names | {"parameters": str(parameters)} | code_tags(Path.cwd()) | machine_tags(device)
+    known = names | {"parameters": str(parameters), "seed": str(config["seed"])} | command_tags()
+    return known | code_tags(Path.cwd()) | machine_tags(device)
 
 
 def introduce(run: TrackedRun, config: Mapping[str, Any], plan: Plan, folder: Path) -> None:

@@ -1,0 +1,127 @@
+"""A trained classifier asked about images from anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich import box
+from rich.table import Table
+from torch import Tensor
+
+from cnnlab.config import resolve
+from cnnlab.console import console
+from cnnlab.data.pixels import border_brightness, read_image, readable_extensions
+from cnnlab.errors import UsageError, unknown
+from cnnlab.figures.canvas import lettering
+from cnnlab.figures.samples import draw_probabilities
+from cnnlab.saved import Saved, find_saved
+
+MIDDLE = 127.5
+CLEARLY = 64  # levels from black or white that count as a dark or a light background
+INVERT = {"auto": "auto", "true": True, "false": False}
+PER_PICTURE = 10
+NAMED = 3  # classes named beside the most probable one in the table
+
+
+def predict(config: DictConfig) -> dict[Path, Tensor]:
+    """Print and draw what the classifier of `run` or `checkpoint` says about `image`, a file or a folder of files.
+
+    Returns the probabilities [classes] of every image. Raises UsageError for images and classifiers that are not there.
+    """
+    values = resolve(config)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    invert = INVERT.get(str(values["invert"]).lower())
+    if invert is None:
+        raise UsageError(unknown("invert", values["invert"], INVERT))
+    paths = image_files(values["image"])
+    saved = find_saved(values)
+    found = read_all(paths, saved)
+    inverted = [path for path, image in found.items() if (must_invert(image, saved) if invert == "auto" else invert)]
+    images = torch.stack([255 - image if path in inverted else image for path, image in found.items()])
+    with torch.inference_mode():
+        probabilities = torch.cat([saved.classifier(part).softmax(dim=1) for part in images.split(1000)])
+
+    console.print(probability_table(list(found), probabilities, saved.class_names))
+    if inverted:
+        console.print(
+            f"read as dark on light and inverted: {len(inverted)} of {len(found)} (invert={values['invert']})"
+        )
+    for picture in draw(folder, list(found), images, probabilities, saved.class_names):
+        console.print(f"picture: {picture}", soft_wrap=True)
+    return dict(zip(found, probabilities, strict=True))
+
+
+def image_files(image: object) -> list[Path]:
+    """Return the file, or the image files of the folder by name; raises UsageError where there is none."""
+    if image is None:
+        raise UsageError("image=null: set image to an image file, or to a folder of them")
+    path = Path(str(image)).expanduser()
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UsageError(unknown("image", str(path), sorted(siblings)) if siblings else f"image={path} does not exist")
+    extensions = readable_extensions()
+    files = sorted(item for item in path.iterdir() if item.is_file() and item.suffix.lower() in extensions)
+    if not files:
+        raise UsageError(f"image={path} holds no images; read are {', '.join(sorted(extensions)[:12])}, ...")
+    return files
+
+
+def read_all(paths: list[Path], saved: Saved) -> dict[Path, Tensor]:
+    """Return the images as the network takes them, uint8 [C, H, W]; names those that cannot be read."""
+    channels, height, width = saved.input_shape
+    images, failures = {}, []
+    for path in paths:
+        try:
+            images[path] = read_image(path, channels, (height, width))
+        except Exception as error:  # a damaged file can raise almost anything in a decoder
+            failures.append(f"image={path} cannot be read: {' '.join(str(error).split()) or type(error).__name__}")
+    if not images:
+        raise UsageError(*failures)
+    for line in failures:
+        console.print(line, soft_wrap=True, markup=False)
+    return images
+
+
+def must_invert(image: Tensor, saved: Saved) -> bool:
+    """Return whether an image is light around its edges where all training images were dark, or the other way round.
+
+    Photographs have neither background, so a classifier trained on them inverts nothing.
+    """
+    if saved.border is None or min(saved.border, 255 - saved.border) > CLEARLY:
+        return False
+    return (border_brightness(image[None]) > MIDDLE) != (saved.border > MIDDLE)
+
+
+def probability_table(paths: list[Path], probabilities: Tensor, class_names: tuple[str, ...]) -> Table:
+    """Return one row an image: the most probable class with its probability, and the next ones."""
+    table = Table("image", "class", box=box.HORIZONTALS, pad_edge=False, show_edge=False)
+    table.add_column("probability", justify="right")
+    table.add_column("then")
+    for path, row in zip(paths, probabilities, strict=True):
+        order = row.argsort(descending=True, stable=True)[: NAMED + 1].tolist()
+        others = ", ".join(f"{class_names[label]} {row[label]:.1%}" for label in order[1:])
+        table.add_row(path.name, class_names[order[0]], f"{row[order[0]]:.1%}", others)
+    return table
+
+
+def draw(
+    folder: Path, paths: list[Path], images: Tensor, probabilities: Tensor, class_names: tuple[str, ...]
+) -> list[Path]:
+    """Draw the images, as the network saw them, beside their probabilities; ten to a picture."""
+    files = [path.name for path in paths]
+    pictures = []
+    with lettering([*class_names, *files]) as (texts, notes):
+        names, titles = texts[: len(class_names)], texts[len(class_names) :]
+        for start in range(0, len(paths), PER_PICTURE):
+            part = slice(start, start + PER_PICTURE)
+            number = f"_{start // PER_PICTURE + 1:03d}" if len(paths) > PER_PICTURE else ""
+            target = folder / f"predictions{number}.png"
+            pictures.append(draw_probabilities(target, images[part], probabilities[part], names, titles[part]))
+    for note in notes:
+        console.print(note, soft_wrap=True)
+    return pictures
