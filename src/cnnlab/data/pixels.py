@@ -30,6 +30,12 @@ def read_image(path: str | Path, channels: int, size: tuple[int, int]) -> Tensor
     return pixels.view(height, width, channels).permute(2, 0, 1).contiguous()
 
 
+def border_brightness(images: Tensor) -> float:
+    """Return the median brightness, 0..255, of the outermost pixels of uint8 images [N, C, H, W]: their background."""
+    edges = (images[..., 0, :], images[..., -1, :], images[..., :, 0], images[..., :, -1])
+    return float(torch.cat([edge.flatten() for edge in edges]).median())
+
+
 def readable_extensions() -> set[str]:
     """Return the lower-case file name extensions, each with its dot, of the formats Pillow can open."""
     return {extension for extension, name in Image.registered_extensions().items() if name in Image.OPEN}

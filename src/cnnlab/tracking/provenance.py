@@ -10,6 +10,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
+
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "mlflow", "optuna")
 UNTRACKED_LIMIT = 100_000  # bytes of a new file that still goes into the diff
 
@@ -17,6 +19,17 @@ UNTRACKED_LIMIT = 100_000  # bytes of a new file that still goes into the diff
 def command_line() -> str:
     """Return the command as a shell takes it."""
     return shlex.join([Path(sys.executable).name, *sys.argv])
+
+
+def command_tags() -> dict[str, str]:
+    """Return the command, and what Hydra made of it for this one job: its overrides and the experiment they chose."""
+    tags = {"command": command_line()}
+    if HydraConfig.initialized():
+        hydra = HydraConfig.get()
+        tags["overrides"] = shlex.join(hydra.overrides.task)
+        if experiment := hydra.runtime.choices.get("experiment"):
+            tags["experiment"] = experiment
+    return tags
 
 
 def code_tags(folder: Path) -> dict[str, str]:
@@ -48,7 +61,7 @@ def machine_tags(device: str) -> dict[str, str]:
     import torch
 
     versions = {f"version.{name}": metadata.version(name) for name in PACKAGES}
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu"
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()
     return versions | {
         "version.python": platform.python_version(),
         "device": device,
@@ -56,8 +69,17 @@ def machine_tags(device: str) -> dict[str, str]:
         "device.threads": str(torch.get_num_threads()),
         "host": platform.node(),
         "platform": platform.platform(),
-        "command": command_line(),
     }
+
+
+def processor() -> str:
+    """Return the processor's name, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {os.cpu_count()} cores" if names else platform.processor() or "cpu"
 
 
 def environment() -> str:

@@ -15,6 +15,10 @@ from torch import nn
 
 from cnnlab.config import as_yaml, flatten
 from cnnlab.data.images import ImageData
+from cnnlab.figures.draw import draw_all
+from cnnlab.plan import Plan
+from cnnlab.predictions import class_metrics
+from cnnlab.tracking.history import History
 from cnnlab.tracking.provenance import PACKAGES, environment, uncommitted_diff
 from cnnlab.tracking.run import TrackedRun
 
@@ -36,6 +40,34 @@ def record_start(run: TrackedRun, config: Mapping[str, Any], data: ImageData, si
     )
     lineage = DatasetInput(dataset, [InputTag("mlflow.data.context", "training, validation, test")])
     run.client.log_inputs(run.run_id, [lineage])
+
+
+def record_predictions(
+    run: TrackedRun, settings: Mapping[str, Any], plan: Plan, folder: Path, history: History, best_epoch: int
+) -> list[str]:
+    """Keep what the test split's predictions say of each class, and the pictures where `settings.enabled`.
+
+    The pictures are drawn into `folder`. Returns one line for each thing that could not be drawn.
+    """
+    classifier, data = plan.classifier, plan.data
+    assert classifier.predictions is not None
+    run.log_metrics(best_epoch, class_metrics(classifier.predictions, data.class_names, "test"))
+    if not settings["enabled"]:
+        return []
+    notes = draw_all(
+        folder,
+        settings,
+        classifier.scaling,
+        classifier.network,
+        data.class_names,
+        data.test_images,
+        classifier.predictions,
+        "test",
+        history,
+        best_epoch,
+    )
+    run.log_folder(folder, "figures")
+    return notes
 
 
 def record_model(scaling: nn.Module, network: nn.Module, data: ImageData) -> None:

@@ -18,6 +18,7 @@ from cnnlab.tracking.store import prepare
 
 PARAMETER_LIMIT = 6000  # characters, MLflow's own limit of a parameter's value
 BATCH_LIMIT = 100  # parameters MLflow takes in one call
+METRIC_LIMIT = 1000  # metrics MLflow takes in one call
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,18 @@ class TrackedRun:
         """Keep one epoch's metrics in one call; the step is the epoch, counted from 1."""
         now = get_current_time_millis()
         entries = [Metric(key, float(value), now, epoch) for key, value in metrics.items()]
-        self.client.log_batch(self.run_id, metrics=entries)
+        for start in range(0, len(entries), METRIC_LIMIT):
+            self.client.log_batch(self.run_id, metrics=entries[start : start + METRIC_LIMIT])
 
     def log_text(self, text: str, file_name: str) -> None:
         self.client.log_text(self.run_id, text, file_name)
 
     def log_file(self, file: Path, folder: str | None = None) -> None:
         self.client.log_artifact(self.run_id, str(file), folder)
+
+    def log_folder(self, source: Path, folder: str) -> None:
+        """Keep the files of `source` under the artifact folder `folder`."""
+        self.client.log_artifacts(self.run_id, str(source), folder)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():

@@ -1,0 +1,20 @@
+"""Ask a trained classifier about images: python predict.py run=RUN_ID image=shirt.png (see --help)."""
+
+import sys
+
+import hydra
+
+from cnnlab.door import exit_code, plain_errors
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="predict")
+def main(config):
+    with plain_errors():
+        from cnnlab.prediction import predict  # imports torch: --help must not wait for it
+
+        predict(config)
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(exit_code())

@@ -1,0 +1,90 @@
+"""A picture as a file: drawn without pyplot's global state, in a font that has the class names' characters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from cnnlab.figures.fonts import families_for, note_about
+
+DOTS_PER_INCH = 110
+TRAIN, VALIDATION, RIGHT, WRONG, QUIET = "#0072B2", "#D55E00", "#009E73", "#D55E00", "#9AA5B1"  # Okabe and Ito, 2008
+LONGEST_NAME = 18  # characters
+STYLE: dict[str, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "text.parse_math": False,  # a dollar sign in a class name is a dollar sign
+}
+
+
+@contextmanager
+def lettering(texts: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """Draw with fonts for `texts`, class names first; yields them as they can be drawn, and a note where some cannot.
+
+    A text in a script no installed font has becomes its number, which boxes would not tell.
+    """
+    families, missing = families_for(texts)
+    names = [f"no. {number}" if missing & set(text) else shorten(text) for number, text in enumerate(texts)]
+    style: Any = {**STYLE, "font.family": families}
+    with matplotlib.rc_context(style):
+        yield names, [note_about(missing)] if missing else []
+
+
+def shorten(name: str) -> str:
+    """Return `name` in one line that fits beside a bar."""
+    line = " ".join(name.split())
+    return line if len(line) <= LONGEST_NAME else f"{line[: LONGEST_NAME - 1]}…"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of that many inches."""
+    return Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write the figure with as little margin as its texts allow."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.15)
+    return path
+
+
+def show_image(axes: Axes, image: Tensor) -> None:
+    """Draw a uint8 image [C, H, W] as it is: grey, or red, green and blue."""
+    pixels = image.permute(1, 2, 0).numpy()
+    if pixels.shape[2] == 3:
+        axes.imshow(pixels)
+    else:
+        axes.imshow(pixels[:, :, 0], cmap="gray", vmin=0, vmax=255)
+    bare(axes)
+
+
+def bare(axes: Axes) -> None:
+    """Take ticks and frame away."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def tiles(images: np.ndarray, columns: int, gap: float) -> np.ndarray:
+    """Return images [N, H, W] or [N, H, W, 3] as one array of rows and columns, `gap` between them one pixel wide."""
+    count, height, width = images.shape[:3]
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, *images.shape[3:]), gap, dtype=float)
+    for place, image in enumerate(images):
+        top, left = place // columns * (height + 1), place % columns * (width + 1)
+        sheet[top : top + height, left : left + width] = image
+    return sheet

@@ -1,0 +1,135 @@
+"""The leaderboard of all tracked runs: python -m cnnlab.report --dataset mnist (see --help)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cnnlab.errors import UsageError, unknown
+from cnnlab.report.authors import TARGETS
+
+FINISHED, ALL = "FINISHED", "all"
+STATUSES = (FINISHED, "RUNNING", "FAILED", "KILLED", "SCHEDULED", ALL)
+UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the runs, print the leaderboard and write it as Markdown and CSV; return the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        since = parse_since(options.since) if options.since else None
+        print(report(options, since))
+    except UsageError as error:
+        for line in error.problems:
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        prog="python -m cnnlab.report", description="Mean and spread over seeds of all runs."
+    )
+    options.add_argument("--experiment", metavar="NAME", help="only this MLflow experiment, or this published recipe")
+    options.add_argument("--dataset", metavar="NAME", help="only runs on this dataset")
+    options.add_argument(
+        "--status", metavar="STATUS", default=FINISHED, help=f"{', '.join(STATUSES)} (default {FINISHED})"
+    )
+    options.add_argument(
+        "--since", metavar="WHEN", help="only runs started since a date (2026-01-31) or an age (12h, 7d, 2w)"
+    )
+    options.add_argument(
+        "--recipes", action="store_true", help="only unchanged recipes with an author's number or a goal"
+    )
+    options.add_argument(
+        "--output", metavar="FILE", type=Path, default=Path("reports/leaderboard.md"), help="the Markdown"
+    )
+    options.add_argument("--csv", metavar="FILE", type=Path, default=Path("reports/leaderboard.csv"), help="the table")
+    default = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlruns/mlflow.db"
+    options.add_argument("--uri", metavar="URI", default=default, help=f"the tracking store (default {default})")
+    return options
+
+
+def report(options: argparse.Namespace, since: datetime | None) -> str:
+    """Return the leaderboard as Markdown after writing both files; raises UsageError for unknown filters."""
+    # Imports MLflow: --help must not wait for it.
+    from cnnlab.report.leaderboard import make_rows
+    from cnnlab.report.read import read_runs
+    from cnnlab.report.write import as_csv, as_markdown
+
+    runs = read_runs(options.uri)
+    status = next((name for name in STATUSES if name.lower() == options.status.lower()), None)
+    experiments = {run.experiment for run in runs} | {
+        run.tags["experiment"] for run in runs if "experiment" in run.tags
+    }
+    problems = [] if status else [unknown("--status", options.status, STATUSES)]
+    problems += check("--experiment", options.experiment, experiments | set(TARGETS))
+    problems += check("--dataset", options.dataset, {run.tags.get("dataset") for run in runs} - {None})
+    if problems:
+        raise UsageError(*problems)
+    kept = [
+        run
+        for run in runs
+        if status in (ALL, run.status)
+        and options.experiment in (None, run.experiment, run.tags.get("experiment"))
+        and options.dataset in (None, run.tags.get("dataset"))
+        and (since is None or run.started >= since.timestamp() * 1000)
+    ]
+    rows = [row for row in make_rows(kept) if row.target is not None or not options.recipes]
+    counted = {run_id for row in rows for run_id in row.run_ids}
+    machines = sorted({machine(run.tags) for run in kept if run.run_id in counted} - {""})
+    selection = f"{len(counted):,} of {len(runs):,} tracked runs, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    origin = shlex.join(["python", "-m", "cnnlab.report", *given(options)])
+    text = as_markdown(rows, selection, origin, machines)
+    for path, content in ((options.output, text), (options.csv, as_csv(rows))):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+    return text
+
+
+def check(option: str, value: str | None, known: Iterable[str | None]) -> list[str]:
+    names = sorted(str(name) for name in known)
+    return [] if value is None or value in names else [unknown(option, value, names)]
+
+
+def machine(tags: dict[str, str]) -> str:
+    """Return the processor and the version of torch, which decide about speed."""
+    parts = [tags.get("device.name", ""), f"torch {tags['version.torch']}" if "version.torch" in tags else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def given(options: argparse.Namespace) -> list[str]:
+    """Return the options that select rows, as one writes them."""
+    items: list[str] = []
+    for name in ("experiment", "dataset", "since"):
+        if value := getattr(options, name):
+            items += [f"--{name}", value]
+    items += ["--status", options.status] if options.status != FINISHED else []
+    items += ["--recipes"] if options.recipes else []
+    return [*items, "--output", str(options.output)]
+
+
+def parse_since(text: str) -> datetime:
+    """Return the moment of a date, or that long ago; raises UsageError for anything else."""
+    if age := re.fullmatch(r"(\d+)([hdw])", text):
+        return datetime.now(UTC) - int(age[1]) * UNITS[age[2]]
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"--since={text!r} is no date (2026-01-31, 2026-01-31T12:00) and no age (12h, 7d, 2w)"
+        ) from None
+    return moment.astimezone()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""The leaderboard as Markdown for people and as CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from cnnlab.report.leaderboard import Row, Spread
+
+HEADINGS = (
+    "",
+    "recipe",
+    "dataset",
+    "model",
+    "regularization",
+    "parameters",
+    "seeds",
+    "test acc",
+    "val acc",
+    "epochs",
+    "seconds",
+    "device",
+    "author",
+    "reached",
+)
+NUMBERS = {"", "parameters", "seeds", "test acc", "val acc", "epochs", "seconds"}
+NOTE = (
+    "Mean ± sample standard deviation over seeds, on the test split and, for the same checkpoints, on validation; "
+    "epochs and training seconds are means. Author: the test accuracy the recipe's author reported (val: validation "
+    "accuracy; goal: one set here). Reached: our mean is at least that, within two of our standard deviations (a "
+    "goal: without them)."
+)
+
+
+def as_markdown(rows: Sequence[Row], selection: str, origin: str, machines: Sequence[str]) -> str:
+    """Return the table, and below it the command that reproduces each of its rows."""
+    lines = ["# Results", "", f"Written by `{origin}`, not by hand: {selection}.", ""]
+    if not rows:
+        return "\n".join([*lines, "No runs.", ""])
+    table = [HEADINGS, *([str(number), *cells(row)] for number, row in enumerate(rows, start=1))]
+    widths = [max(3, *(len(line[column]) for line in table)) for column in range(len(HEADINGS))]
+    for place, line in enumerate(table):
+        lines.append("| " + " | ".join(_padded(*cell) for cell in zip(line, HEADINGS, widths, strict=True)) + " |")
+        if place == 0:
+            rules = (
+                "-" * (width - 1) + (":" if name in NUMBERS else "-")
+                for name, width in zip(HEADINGS, widths, strict=True)
+            )
+            lines.append("| " + " | ".join(rules) + " |")
+    lines += ["", NOTE, "", "Commands:", ""]
+    lines += [f"{number}. `{row.command}`" for number, row in enumerate(rows, start=1)]
+    if machines:
+        lines += ["", "Machines: " + "; ".join(machines) + "."]
+    return "\n".join([*lines, ""])
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """Return one line a row, numbers in full."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    spreads = ("test_accuracy", "test_loss", "validation_accuracy", "epochs", "seconds")
+    plain = ("recipe", "changed", "dataset", "model", "regularization", "parameters", "device")
+    columns = [f"{name}_{part}" for name in spreads for part in ("mean", "std")]
+    writer.writerow([*plain, "n_seeds", "seeds", *columns, "author", "author_split", "reached", "command", "run_ids"])
+    for row in rows:
+        numbers: list[object] = []
+        for name in spreads:
+            spread: Spread | None = getattr(row, name)
+            numbers += ["", ""] if spread is None else [spread.mean, spread.deviation if len(spread.values) > 1 else ""]
+        author = [row.target.accuracy, row.target.split] if row.target else ["", ""]
+        reached = "" if row.reached is None else row.reached
+        seeds = len(row.seeds), " ".join(row.seeds)
+        own = [getattr(row, name) for name in plain]
+        writer.writerow([*own, *seeds, *numbers, *author, reached, row.command, " ".join(row.run_ids)])
+    return stream.getvalue()
+
+
+def cells(row: Row) -> list[str]:
+    """Return the row as people read it."""
+    return [
+        row.recipe + (", changed" if row.changed else ""),
+        row.dataset,
+        row.model,
+        row.regularization,
+        "" if row.parameters is None else f"{row.parameters:,}",
+        str(len(row.seeds)),
+        _accuracy(row.test_accuracy),
+        _accuracy(row.validation_accuracy),
+        "" if row.epochs is None else f"{row.epochs.mean:.3g}",
+        "" if row.seconds is None else f"{row.seconds.mean:,.1f}",
+        row.device,
+        "" if row.target is None else str(row.target),
+        "" if row.reached is None else "yes" if row.reached else "no",
+    ]
+
+
+def _accuracy(spread: Spread | None) -> str:
+    if spread is None:
+        return ""
+    return f"{spread.mean:.4f}" + (f" ± {spread.deviation:.4f}" if len(spread.values) > 1 else "")
+
+
+def _padded(text: str, heading: str, width: int) -> str:
+    return text.rjust(width) if heading in NUMBERS else text.ljust(width)

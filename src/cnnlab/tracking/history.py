@@ -1,0 +1,26 @@
+"""What a run logged epoch by epoch, read back from the store: it is complete there, also for a resumed run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import mlflow
+
+MEASURES = ("train/loss", "train/acc", "val/loss", "val/acc")
+
+# Metric name to {epoch, counted from 1: value}.
+History = Mapping[str, Mapping[int, float]]
+
+
+def epoch_history(client: mlflow.MlflowClient, run_id: str) -> History:
+    """Return loss and accuracy of every epoch; of an epoch that was run twice, the later values."""
+    history = {}
+    for name in MEASURES:
+        entries = sorted(client.get_metric_history(run_id, name), key=lambda entry: entry.timestamp)
+        history[name] = {entry.step: entry.value for entry in entries}
+    return history
+
+
+def at_epoch(history: History, epoch: int) -> dict[str, float]:
+    """Return the measures of one epoch as metrics named `best/...`: what the kept checkpoint reached."""
+    return {f"best/{name}": values[epoch] for name, values in history.items() if epoch in values}
