@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from commands import ROOT, composed
 
 from cnnlab.config import check
 from cnnlab.models.summary import count
 from cnnlab.plan import build_network
 from cnnlab.report.authors import TARGETS
+from commands import ROOT, composed
 
 FOLDER = ROOT / "conf" / "experiment"
 KERAS_ADAM = {"_target_": "torch.optim.Adam", "lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-7, "weight_decay": 0.0}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,12 +18,13 @@ from cnnlab.metrics import monitors
 Rule = Callable[[Any], str | None]
 
 
-def whole(lowest: int) -> Rule:
-    """Return the rule for whole numbers from `lowest` on."""
+def whole(lowest: int, highest: float = math.inf) -> Rule:
+    """Return the rule for whole numbers from `lowest` to `highest`."""
 
     def rule(value: Any) -> str | None:
-        fine = isinstance(value, int) and not isinstance(value, bool) and value >= lowest
-        return None if fine else f"a whole number of at least {lowest}"
+        fine = isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
+        end = "" if highest == math.inf else f" and at most {highest}"
+        return None if fine else f"a whole number of at least {lowest}{end}"
 
     return rule
 
@@ -67,11 +70,12 @@ def optional(rule: Rule) -> Rule:
     return with_null
 
 
+PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "trainer.accelerator")
 TRAINING = ("dataset", "model", "regularization", "optimizer", "scheduler", "trainer", "callbacks")
 SECTIONS = (*TRAINING, "tracking", "figures")
 SHARE = number(0, 1)
 RULES: dict[str, Rule] = {
-    "seed": whole(0),
+    "seed": whole(0, 2**32 - 1),  # what numpy takes
     "batch_size": whole(1),
     "evaluation_batch_size": whole(1),
     "regularization.label_smoothing": SHARE,
@@ -157,6 +161,16 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             leaves[f"{prefix}{key}"] = value
     return leaves
+
+
+def settings_digest(config: Mapping[str, Any]) -> str:
+    """Return 12 hexadecimal digits that two configurations share which differ in nothing but the seed and the place.
+
+    The place is where data lies, where the run is tracked, and which pictures are drawn of it.
+    """
+    settings = {"batch_size": config["batch_size"]} | {name: config[name] for name in TRAINING}
+    flat = {key: value for key, value in flatten(settings).items() if key not in PLACES}
+    return hashlib.blake2b(json.dumps(flat, sort_keys=True, default=str).encode(), digest_size=6).hexdigest()
 
 
 def as_yaml(config: Mapping[str, Any]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 
@@ -18,9 +20,15 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 _codes = [0]
 
 
-def exit_code() -> int:
-    """Return the worst exit code of the jobs so far; a multirun has several."""
-    return max(_codes)
+def enter(main: Callable[[], None]) -> NoReturn:
+    """Run a command's `@hydra.main` function and exit with the worst code of its jobs; a multirun has several."""
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(max(_codes))
 
 
 @contextmanager

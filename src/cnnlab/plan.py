@@ -52,6 +52,8 @@ def make_plan(
     problems = configuration.check(config)
     if problems and any(line.endswith(" is missing") for line in problems):
         raise UsageError(*problems)
+    if not problems:
+        pl.seed_everything(config["seed"], workers=True, verbose=False)  # before the first weight is drawn
     checkpoint, callbacks = build_callbacks(config, folder) if not problems else (None, [])
     logger = EpochLogger([])
     trainer = collect(problems, build_trainer, config["trainer"], callbacks=callbacks, logger=logger)
@@ -60,7 +62,11 @@ def make_plan(
     batches = classifier = None
     if data is not None:
         batches = collect(problems, build_batches, config, data) if isinstance(config["batch_size"], int) else None
-        classifier = collect(problems, build_classifier, config, data, batches)
+        found: list[str] = []
+        classifier = collect(found, build_classifier, config, data, batches)
+        # A value out of range was reported by its key already; what the optimizer then says of it adds nothing.
+        reported = any(line.startswith("optimizer.") for line in problems)
+        problems += [line for line in found if not (reported and line.startswith("optimizer:"))]
     if problems:
         raise UsageError(*problems)
     assert data and batches and classifier and trainer and checkpoint

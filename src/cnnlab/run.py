@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cnnlab.config import resolve
+from cnnlab.config import resolve, settings_digest
 from cnnlab.console import EpochLines, console, show_closing
 from cnnlab.models.summary import layer_table
 from cnnlab.plan import Plan, make_plan
@@ -44,9 +43,6 @@ def train(config: DictConfig) -> Result | None:
     started = time.perf_counter()
     values = resolve(config)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    seed = values.get("seed")
-    if isinstance(seed, int):  # anything else is refused by the plan
-        pl.seed_everything(seed, workers=True, verbose=False)
     plan = make_plan(values, folder)
 
     first = plan.trainer.is_global_zero
@@ -82,7 +78,8 @@ def start_tags(config: Mapping[str, Any], plan: Plan) -> dict[str, str]:
     device = str(plan.trainer.strategy.root_device)
     parameters = sum(parameter.numel() for parameter in plan.classifier.network.parameters())
     names = {group: str(config[group].get("name")) for group in ("dataset", "model", "regularization", "optimizer")}
-    known = names | {"parameters": str(parameters), "seed": str(config["seed"])} | command_tags()
+    known = names | {"parameters": str(parameters), "seed": str(config["seed"]), "settings": settings_digest(config)}
+    known |= command_tags()
     return known | code_tags(Path.cwd()) | machine_tags(device)
 
 

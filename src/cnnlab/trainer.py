@@ -76,8 +76,8 @@ def _check_cpu_devices(flags: Mapping[str, Any]) -> list[str]:
 def _spare_driver_questions() -> None:
     """Say once that there is no CUDA device, where there is none.
 
-    torch's CUDA build asks at every optimizer step (`_accelerator_graph_capture_health_check`), and without a driver each
-    question is a failed attempt to load it: 0.13 ms, a tenth of a small network's step.
+    torch's CUDA build asks at every optimizer step (`_accelerator_graph_capture_health_check`), and without a driver
+    each question is a failed attempt to load it: 0.13 ms, a tenth of a small network's step.
     """
     if not torch.cuda.is_available():
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")

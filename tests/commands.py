@@ -1,0 +1,37 @@
+"""Runs the project's commands as a user does: as processes, in a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from cnnlab.config import resolve
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return this process' environment without what would change where runs go, on one thread for speed."""
+    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"} | variables
+
+
+def command(door: str, *overrides: str) -> list[str]:
+    return [sys.executable, str(ROOT / door), *overrides]
+
+
+def run(folder: Path, door: str, *overrides: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a door such as train.py in `folder` and return what it said, whatever its exit code."""
+    return subprocess.run(
+        command(door, *overrides), cwd=folder, env=environment(**variables), capture_output=True, text=True, timeout=300
+    )
+
+
+def composed(*overrides: str, config_name: str = "train") -> dict:
+    """Return the resolved configuration of a command line."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return resolve(compose(config_name, list(overrides)))

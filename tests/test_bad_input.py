@@ -1,0 +1,100 @@
+"""What a user gets wrong: one line a problem, all of them together, exit code 2, nothing half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cnnlab.errors import UsageError
+from cnnlab.plan import make_plan
+from commands import composed, run
+
+
+def problems(tmp_path: Path, *overrides: str) -> list[str]:
+    with pytest.raises(UsageError) as raised:
+        make_plan(composed(f"tracking.uri=sqlite:///{tmp_path}/mlruns/mlflow.db", *overrides), tmp_path)
+    return raised.value.problems
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("regularization.conv_dropout=-0.1", ["regularization.conv_dropout=-0.1", "at least 0", "below 1"]),
+        ("regularization.dense_dropout=1", ["regularization.dense_dropout=1", "below 1"]),
+        ("regularization.l2=-1", ["regularization.l2=-1", "at least 0"]),
+        ("model.filters=[0]", ["model.filters=[0]", ">= 1"]),
+        ("model.filters=abc", ["model.filters=abc"]),
+        ("model.activation=rellu", ["model.activation='rellu'", "did you mean 'relu'?"]),
+        ("batch_size=0", ["batch_size=0", "at least 1"]),
+        ("batch_size=5000", ["batch_size=5000", "1293"]),
+        ("batch_size=abc", ["batch_size='abc'", "whole number"]),
+        ("seed=-1", ["seed=-1", "at least 0"]),
+        ("optimizer.lr=abc", ["optimizer.lr='abc'", "a number above 0"]),
+        ("optimizer.lr=nan", ["optimizer.lr=nan"]),
+        ("+optimizer.speed=3", ["optimizer", "speed"]),
+        ("optimizer._target_=torch.optim.Nothing", ["optimizer", "torch.optim.Nothing"]),
+        ("trainer.max_epochs=0", ["trainer.max_epochs=0", "at least 1"]),
+        ("trainer.devices=4", ["trainer.devices=4", "1 device"]),
+        ("trainer.accelerator=gpuu", ["trainer.accelerator=gpuu"]),
+        ("trainer.precision=7", ["trainer.precision=7"]),
+        ("+trainer.max_epoch=3", ["max_epoch", "did you mean 'max_epochs'?"]),
+        ("dataset.scaling=units", ["dataset.scaling='units'", "did you mean 'unit'?"]),
+        ("dataset.validation.fraction=1.5", ["dataset.validation.fraction=1.5"]),
+        ("dataset.validation.fraction=0", ["callbacks.checkpoint.monitor='val/loss'", "callbacks=last_checkpoint"]),
+        ("dataset.name=mnits", ["mnits", "did you mean 'mnist'?"]),
+        ("callbacks.checkpoint.monitor=test/acc", ["test/acc", "val/acc"]),
+        ("callbacks.early_stopping.patience=-1", ["callbacks.early_stopping.patience=-1"]),
+        ("tracking.uri=./mlruns", ["tracking.uri='./mlruns'", "sqlite:///FILE"]),
+        ("tracking.uri=sqlite:////proc/nowhere/mlflow.db", ["/proc/nowhere", "cannot write"]),
+        ("seed=4294967296", ["seed=4294967296", "at most 4294967295"]),
+        ("~regularization", ["regularization"]),
+    ],
+)
+def test_says_what_was_given_and_what_is_allowed(tmp_path, override, parts):
+    found = problems(tmp_path, override)
+    assert any(all(part in line for part in parts) for line in found), found
+    assert all("\n" not in line for line in found)
+
+
+def test_network_too_deep_names_layer_and_shape(tmp_path):
+    (line,) = problems(tmp_path, "model.filters=[4,4,4,4,4]")
+    assert "pool5" in line and "1x28x28" in line
+
+
+def test_all_problems_of_one_command_together(tmp_path):
+    found = problems(tmp_path, "seed=-1", "model.filters=[0]", "optimizer.lr=0", "trainer.devices=4")
+    for part in ("seed=-1", "model.filters=[0]", "optimizer.lr=0", "trainer.devices=4"):
+        assert sum(part in line for line in found) == 1, (part, found)
+
+
+def test_command_ends_with_code_2_and_leaves_nothing(tmp_path):
+    done = run(tmp_path, "train.py", "seed=-1", "regularization.conv_dropout=2")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2 and all(line.startswith("error: ") for line in lines), lines
+    assert not list(tmp_path.glob("outputs/*")) and not (tmp_path / "mlruns" / "mlflow.db").exists()
+
+
+def test_tracking_folder_that_is_a_file(tmp_path):
+    (tmp_path / "mlruns").write_text("not a folder")
+    done = run(tmp_path, "train.py")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and "mlruns" in done.stderr
+
+
+def test_missing_archives_offline_are_one_line(tmp_path):
+    done = run(tmp_path, "train.py", "dataset=mnist", "dataset.download=false", CNNLAB_DATA=str(tmp_path / "nowhere"))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    for part in ("nowhere/MNIST/raw", "train-images-idx3-ubyte.gz", "dataset=digits"):
+        assert part in line
+
+
+@pytest.mark.parametrize("override", ["model=deepcnn", "dataset=mnits", "modle=mlp", "optimizer.learning_rate=1"])
+def test_hydras_own_errors_have_no_traceback(tmp_path, override):
+    done = run(tmp_path, "train.py", override)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert override.split("=")[0].split(".")[-1] in done.stderr

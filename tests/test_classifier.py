@@ -1,0 +1,110 @@
+"""The objective by hand, and the epoch's sums however the images were batched and shared."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+
+import pytest
+import torch
+from torch import nn
+
+from cnnlab.classifier import Classifier
+from cnnlab.data.scaling import Scaling
+from cnnlab.metrics import EpochSums
+from cnnlab.plan import make_plan
+from commands import command, composed, environment
+
+PLAIN = {"l2": 0.0, "l1": 0.0, "label_smoothing": 0.0}
+
+
+def classifier(**regularization) -> Classifier:
+    """Two pixels, two classes, known weights: logits are (x0, -2 * x1)."""
+    dense = nn.Linear(2, 2)
+    with torch.no_grad():
+        dense.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, -2.0]]))
+        dense.bias.copy_(torch.tensor([0.0, 0.0]))
+    network = nn.Sequential(nn.Flatten(), dense)
+    return Classifier(Scaling(1), network, PLAIN | regularization, torch.optim.SGD, None, {})
+
+
+# One image (1, 1) of class 0: logits (1, -2), so p0 = 1 / (1 + e^-3) and the cross-entropy is log(1 + e^-3).
+BATCH = (torch.ones(1, 1, 1, 2, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
+CROSS_ENTROPY = math.log(1 + math.exp(-3))
+
+
+@pytest.mark.parametrize(
+    ("regularization", "expected"),
+    [
+        ({}, CROSS_ENTROPY),
+        ({"l2": 0.1}, CROSS_ENTROPY + 0.1 * (1 + 4)),
+        ({"l1": 0.1}, CROSS_ENTROPY + 0.1 * (1 + 2)),
+        ({"l2": 0.1, "l1": 0.1}, CROSS_ENTROPY + 0.8),
+        # Smoothing 0.2 over two classes: 0.9 of the cross-entropy of class 0, 0.1 of that of class 1, which is 3 more.
+        ({"label_smoothing": 0.2}, CROSS_ENTROPY + 0.1 * 3),
+    ],
+)
+def test_objective_and_plain_loss(regularization, expected):
+    module = classifier(**regularization)
+    assert float(module.objective("val", BATCH).detach()) == pytest.approx(expected, rel=1e-5)
+    measured = module.sums("val").compute()
+    assert float(measured["loss"]) == pytest.approx(CROSS_ENTROPY, rel=1e-5), "the loss is free of penalties"
+    assert float(measured["objective"]) == pytest.approx(expected, rel=1e-5)
+    assert float(measured["acc"]) == 1
+
+
+def test_penalty_spares_biases():
+    module = classifier(l2=1.0)
+    with torch.no_grad():
+        module.network[1].bias.fill_(100.0)
+    assert float(module.penalty().detach()) == pytest.approx(5)
+
+
+def test_sums_weigh_images_not_batches():
+    sums = EpochSums()
+    logits = torch.tensor([[2.0, 0.0]])
+    sums.update(torch.tensor(1.0), torch.tensor(1.5), logits.repeat(3, 1), torch.tensor([0, 0, 1]))
+    sums.update(torch.tensor(5.0), torch.tensor(5.5), logits, torch.tensor([1]))
+    measured = {name: float(value) for name, value in sums.compute().items()}
+    assert measured == {"loss": 2.0, "objective": 2.5, "acc": 0.5}
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(tmp_path):
+    """Without training steps that matter (a learning rate of nearly 0) the test metrics must be the same numbers."""
+    overrides = ("model=dnn", "trainer.max_epochs=1", "optimizer.lr=1e-12", "trainer.accelerator=cpu")
+    outputs = []
+    for devices in (1, 2):
+        folder = tmp_path / str(devices)
+        folder.mkdir()
+        done = subprocess.run(
+            command("train.py", *overrides, f"trainer.devices={devices}"),
+            cwd=folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        assert len(re.findall(r"^test/acc", done.stdout, re.MULTILINE)) == 1, "one process speaks"
+        outputs.append(re.findall(r"^(test/\w+) +([\d.]+)$", done.stdout, re.MULTILINE))
+    assert outputs[0] == outputs[1]
+
+
+@pytest.mark.parametrize(("scheduler", "last"), [("none", 0.001), ("cosine", 0.0), ("onecycle", 0.0)])
+def test_schedule_reaches_its_end(tmp_path, scheduler, last):
+    config = composed(
+        f"scheduler={scheduler}",
+        "model=dnn",
+        "trainer.max_epochs=2",
+        f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
+    )
+    plan = make_plan(config, tmp_path)
+    rates: list[float] = []
+    plan.logger.sinks.append(lambda epoch, metrics: rates.append(metrics["learning_rate"]))
+    plan.trainer.fit(plan.classifier, plan.batches)
+    assert len(rates) == 2
+    assert rates[-1] == pytest.approx(last, abs=1e-6)
+    if scheduler != "none":
+        assert last < rates[0] < 0.001

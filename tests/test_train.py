@@ -1,0 +1,200 @@
+"""train.py as a user runs it: what it says, what it keeps, and how it ends."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from cnnlab.data import load
+from cnnlab.plan import build_network
+from commands import ROOT, command, composed, environment, run
+
+QUICK = ("model=dnn", "model.hidden_units=[8]", "trainer.max_epochs=1", "tracking.log_model=false")
+
+
+def metrics_of(folder: Path) -> dict[str, list[tuple[float, int]]]:
+    """Return every recorded value and step of every metric of the only run in `folder`."""
+    with sqlite3.connect(folder / "mlruns" / "mlflow.db") as database:
+        rows = database.execute("select key, value, step from metrics order by key, step").fetchall()
+    found: dict[str, list[tuple[float, int]]] = {}
+    for key, value, step in rows:
+        found.setdefault(key, []).append((value, step))
+    return found
+
+
+def statuses(folder: Path) -> list[str]:
+    with sqlite3.connect(folder / "mlruns" / "mlflow.db") as database:
+        return [status for (status,) in database.execute("select status from runs")]
+
+
+class TestScreen:
+    def test_says_one_line_an_epoch_and_a_closing_block(self, trained):
+        epochs = re.findall(
+            r"^epoch (\d)/3  train/loss [\d.]+  train/acc [\d.]+  val/loss [\d.]+  val/acc [\d.]+  [\d.]+ s$",
+            trained.output,
+            re.MULTILINE,
+        )
+        assert epochs == ["1", "2", "3"]
+        for name in ("test/acc", "test/loss", "best epoch", "wall time", "MLflow run", "folder", "open it"):
+            assert re.search(rf"^{name}  ", trained.output, re.MULTILINE), name
+        assert trained.run.info.run_id in trained.output
+        assert "\x1b" not in trained.output, "no terminal, no colours"
+
+    def test_shows_the_layers_with_shapes_and_counts(self, trained):
+        # conv2: 8 filters of 2x2 on 4 channels, and 8 biases.
+        assert re.search(r"conv2 \(\w+\) +\(None, 8, 14, 14\) +136$", trained.output, re.MULTILINE)
+
+    def test_help_lists_groups_without_importing_torch(self):
+        script = (
+            "import sys, runpy; sys.argv = ['train.py', '--help']\n"
+            "try: runpy.run_path('train.py', run_name='__main__')\n"
+            "except SystemExit: pass\n"
+            "print('heavy:', [name for name in ('torch', 'mlflow', 'pytorch_lightning') if name in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert "model: cnn_dropout, convnet, deep_cnn, dnn, fashion_cnn, mlp, simple_cnn" in done.stdout
+        assert "dataset: cifar10, digits, fashion_mnist, image_folder, kmnist, mnist" in done.stdout
+        assert "regularization: dropout, dropout_l2, l2, none" in done.stdout
+        assert "heavy: []" in done.stdout, "--help must not wait for heavy imports"
+
+
+class TestRecord:
+    def test_finishes_with_metrics_of_every_epoch(self, trained):
+        assert trained.run.info.status == "FINISHED"
+        recorded = metrics_of(trained.folder)
+        for name in ("train/loss", "train/acc", "train/objective", "val/loss", "val/acc", "val/objective"):
+            assert [step for _, step in recorded[name]] == [1, 2, 3], name
+        for name in ("learning_rate", "epoch_seconds", "train/samples_per_second"):
+            assert len(recorded[name]) == 3, name
+        best = min(recorded["val/loss"])[1]
+        for name in ("test/loss", "test/acc", "test/objective", "best_epoch"):
+            assert [step for _, step in recorded[name]] == [best], name
+        # The default regularization has a penalty, so the objective is above the cross-entropy.
+        assert recorded["train/objective"][0][0] > recorded["train/loss"][0][0]
+
+    def test_keeps_configuration_code_and_machine(self, trained):
+        parameters, tags = trained.run.data.params, trained.run.data.tags
+        assert parameters["model.filters"] == "[4, 8]"
+        assert parameters["regularization.l2"] == "0.0001"
+        assert parameters["seed"] == "0"
+        assert tags["version.torch"] == torch.__version__.split("+")[0] and tags["device"] == "cpu"
+        assert "train.py model=simple_cnn 'model.filters=[4,8]'" in tags["command"]
+
+    def test_keeps_the_artifacts(self, trained):
+        client = mlflow.MlflowClient(trained.uri)
+        names = {item.path for item in client.list_artifacts(trained.run.info.run_id)}
+        assert {"config.yaml", "environment.txt", "checkpoints"} <= names
+        (checkpoint,) = client.list_artifacts(trained.run.info.run_id, "checkpoints")
+        assert re.fullmatch(r"checkpoints/epoch=0\d-val_loss=\d\.\d{4}\.ckpt", checkpoint.path)
+        text = mlflow.artifacts.load_text(f"{trained.run.info.artifact_uri}/config.yaml")
+        assert OmegaConf.create(text).model.filters == [4, 8]
+        assert "torch==" in mlflow.artifacts.load_text(f"{trained.run.info.artifact_uri}/environment.txt")
+
+    def test_keeps_the_lineage_of_the_data(self, trained):
+        (lineage,) = trained.run.inputs.dataset_inputs
+        data = load(composed()["dataset"])
+        assert (lineage.dataset.name, lineage.dataset.digest) == ("digits", data.digest)
+        assert '"train": 1293' in lineage.dataset.profile and '"test": 360' in lineage.dataset.profile
+
+    def test_logged_model_predicts_the_checkpoints_classes_for_any_batch_size(self, trained):
+        mlflow.set_tracking_uri(trained.uri)
+        (model,) = mlflow.search_logged_models([trained.run.info.experiment_id], output_format="list")
+        predictor = mlflow.pyfunc.load_model(model.model_uri)
+        (file,) = (trained.folder / "outputs").glob("*/*/checkpoints/*.ckpt")
+        kept = torch.load(file, weights_only=True)
+        data = load(composed()["dataset"])
+        network = build_network(kept["cnnlab"]["config"], tuple(kept["cnnlab"]["input_shape"]), 10)
+        weights = {key[8:]: value for key, value in kept["state_dict"].items() if key.startswith("network.")}
+        network.load_state_dict(weights)
+        network.eval()
+        for size in (1, 2, 7):
+            images = data.test_images[:size].float()
+            with torch.no_grad():
+                expected = network(images / 255).softmax(1).numpy()
+            probabilities = predictor.predict(images.numpy())
+            np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+            np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+
+
+class TestSeeds:
+    def test_same_seed_same_metrics_bit_for_bit_and_zero_is_a_seed(self, tmp_path):
+        results = []
+        for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+            (tmp_path / name).mkdir()
+            done = run(tmp_path / name, "train.py", "model=deep_cnn", "model.filters=[4,4]", *QUICK[2:], f"seed={seed}")
+            assert done.returncode == 0, done.stderr
+            recorded = metrics_of(tmp_path / name)
+            results.append([recorded[key] for key in ("train/loss", "train/acc", "val/loss", "test/loss")])
+        assert results[0] == results[1]
+        assert results[0] != results[2]
+
+
+class TestEnd:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_interrupted_run_is_killed(self, tmp_path, number):
+        process = subprocess.Popen(
+            command("train.py", "model=dnn", "trainer.max_epochs=100000", "callbacks=best_checkpoint"),
+            cwd=tmp_path,
+            env=environment(PYTHONUNBUFFERED="1"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for line in process.stdout:
+            if line.startswith("epoch"):
+                break
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 128 + number
+        assert statuses(tmp_path) == ["KILLED"]
+        assert errors.strip().splitlines()[-1] == f"error: stopped by {number.name}"
+        assert "Traceback" not in errors
+
+    def test_failing_run_is_failed_and_keeps_its_error(self, tmp_path):
+        # Without validation batches there is no val/loss to choose the checkpoint by: Lightning raises after an epoch.
+        done = run(tmp_path, "train.py", *QUICK, "+trainer.limit_val_batches=0")
+        assert done.returncode == 1
+        assert statuses(tmp_path) == ["FAILED"]
+        with sqlite3.connect(tmp_path / "mlruns" / "mlflow.db") as database:
+            (error,) = database.execute("select value from tags where key = 'error'").fetchone()
+        assert "val/loss" in error
+
+
+class TestTogether:
+    def test_four_runs_meet_an_absent_store(self, tmp_path):
+        processes = [
+            subprocess.Popen(
+                command("train.py", *QUICK, f"seed={seed}"), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE
+            )
+            for seed in range(4)
+        ]
+        for process in processes:
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors.decode()
+        assert statuses(tmp_path) == ["FINISHED"] * 4
+        assert len(list((tmp_path / "outputs").glob("*/*"))) == 4
+
+    def test_multirun_runs_the_rest_when_one_job_is_wrong(self, tmp_path):
+        done = run(tmp_path, "train.py", "-m", *QUICK[1:], "model=dnn", "batch_size=0,32")
+        assert done.returncode == 2
+        assert "batch_size=0" in done.stderr
+        assert statuses(tmp_path) == ["FINISHED"]
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path):
+    started = time.monotonic()
+    done = run(tmp_path, "train.py", *QUICK, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1 and "http://127.0.0.1:9" in done.stderr
+    assert time.monotonic() - started < 240, "MLflow's own patience, four minutes, is not a user's"

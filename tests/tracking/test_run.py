@@ -1,0 +1,75 @@
+"""A run ends as what it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import mlflow
+import pytest
+
+from cnnlab.interruption import Interruption, interruptible
+from cnnlab.tracking.run import open_run
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return {
+        "uri": f"sqlite:///{tmp_path}/mlflow.db",
+        "experiment_name": "ends",
+        "run_name": "one",
+        "system_metrics": False,
+        "system_metrics_interval": 5,
+    }
+
+
+def only_run(settings):
+    client = mlflow.MlflowClient(settings["uri"])
+    (run,) = client.search_runs([client.get_experiment_by_name("ends").experiment_id])
+    return run, client
+
+
+def test_finished(settings):
+    with open_run(settings, {"colour": "blue"}) as run:
+        run.log_metrics(3, {"val/loss": 0.5})
+    found, client = only_run(settings)
+    assert (found.info.status, found.info.run_name, found.data.tags["colour"]) == ("FINISHED", "one", "blue")
+    (metric,) = client.get_metric_history(found.info.run_id, "val/loss")
+    assert (metric.value, metric.step) == (0.5, 3)
+
+
+def test_failed_with_the_error(settings):
+    with pytest.raises(ZeroDivisionError), open_run(settings, {}):
+        1 / 0  # noqa: B018
+    found, client = only_run(settings)
+    assert (found.info.status, found.data.tags["error"]) == ("FAILED", "ZeroDivisionError: division by zero")
+    assert [item.path for item in client.list_artifacts(found.info.run_id)] == ["traceback.txt"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_killed_by_a_signal(settings, number):
+    with pytest.raises(Interruption), interruptible(), open_run(settings, {}):
+        os.kill(os.getpid(), number)
+    found, _ = only_run(settings)
+    assert (found.info.status, found.data.tags["interruption"]) == ("KILLED", number.name)
+
+
+def test_a_second_signal_while_the_status_is_written_does_not_lose_it(settings, monkeypatch):
+    end_run = mlflow.end_run
+
+    def interrupted_again(status):
+        os.kill(os.getpid(), signal.SIGINT)
+        end_run(status)
+
+    monkeypatch.setattr(mlflow, "end_run", interrupted_again)
+    with pytest.raises(Interruption), interruptible(), open_run(settings, {}):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert only_run(settings)[0].info.status == "KILLED"
+
+
+def test_many_and_long_parameters_are_kept(settings):
+    parameters = {f"key.{number}": number for number in range(150)} | {"long": "x" * 5000}
+    with open_run(settings, {}) as run:
+        run.log_parameters(parameters)
+    found, _ = only_run(settings)
+    assert found.data.params == {key: str(value) for key, value in parameters.items()}

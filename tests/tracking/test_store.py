@@ -1,0 +1,47 @@
+"""The store is created once, however many processes meet it absent."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import mlflow
+import pytest
+
+from cnnlab.errors import UsageError
+from cnnlab.tracking.store import check_address, prepare
+from commands import environment
+
+PREPARE = "import sys; from cnnlab.tracking.store import prepare; print(prepare(sys.argv[1], 'together'))"
+
+
+def test_five_processes_create_one_store_and_one_experiment(tmp_path):
+    uri = f"sqlite:///{tmp_path}/deep/folder/mlflow.db"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PREPARE, uri], env=environment(), stdout=-1, stderr=-1, text=True)
+        for _ in range(5)
+    ]
+    results = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 5, results
+    assert len({output for output, _ in results}) == 1
+    (experiment,) = [item for item in mlflow.MlflowClient(uri).search_experiments() if item.name == "together"]
+    assert experiment.artifact_location == (tmp_path / "deep" / "folder" / "artifacts" / "together").as_uri()
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns", "sqlite3:///x.db", ""])
+def test_refuses_an_address_mlflow_cannot_write_to(uri):
+    (line,) = check_address(uri)
+    assert repr(uri) in line and "sqlite:///FILE" in line
+
+
+def test_refuses_a_file_that_is_no_database(tmp_path):
+    (tmp_path / "mlflow.db").write_text("this is not a database, and long enough to be read as a header")
+    with pytest.raises(UsageError, match=r"cannot be opened|not a database"):
+        prepare(f"sqlite:///{tmp_path}/mlflow.db", "x")
+
+
+def test_refuses_a_deleted_experiment(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    mlflow.MlflowClient(uri).delete_experiment(prepare(uri, "gone"))
+    with pytest.raises(UsageError, match=r"gone.*restore"):
+        prepare(uri, "gone")
