@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -39,7 +40,9 @@ def predict(config: DictConfig) -> dict[Path, Tensor]:
     paths = image_files(values["image"])
     saved = find_saved(values)
     found = read_all(paths, saved)
-    inverted = [path for path, image in found.items() if (must_invert(image, saved) if invert == "auto" else invert)]
+    inverted = [
+        path for path, image in found.items() if (must_invert(image, saved.border) if invert == "auto" else invert)
+    ]
     images = torch.stack([255 - image if path in inverted else image for path, image in found.items()])
     with torch.inference_mode():
         probabilities = torch.cat([saved.classifier(part).softmax(dim=1) for part in images.split(1000)])
@@ -63,7 +66,10 @@ def image_files(image: object) -> list[Path]:
         return [path]
     if not path.is_dir():
         siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UsageError(unknown("image", str(path), sorted(siblings)) if siblings else f"image={path} does not exist")
+        near = get_close_matches(path.name, siblings, n=1)
+        raise UsageError(
+            f"image={path} does not exist" + (f"; did you mean '{path.parent / near[0]}'?" if near else "")
+        )
     extensions = readable_extensions()
     files = sorted(item for item in path.iterdir() if item.is_file() and item.suffix.lower() in extensions)
     if not files:
@@ -87,14 +93,15 @@ def read_all(paths: list[Path], saved: Saved) -> dict[Path, Tensor]:
     return images
 
 
-def must_invert(image: Tensor, saved: Saved) -> bool:
+def must_invert(image: Tensor, border: float | None) -> bool:
     """Return whether an image is light around its edges where all training images were dark, or the other way round.
 
-    Photographs have neither background, so a classifier trained on them inverts nothing.
+    `border` is the brightness of the training images' edges, 0..255. Photographs have neither background, so a
+    classifier trained on them inverts nothing.
     """
-    if saved.border is None or min(saved.border, 255 - saved.border) > CLEARLY:
+    if border is None or min(border, 255 - border) > CLEARLY:
         return False
-    return (border_brightness(image[None]) > MIDDLE) != (saved.border > MIDDLE)
+    return (border_brightness(image[None]) > MIDDLE) != (border > MIDDLE)
 
 
 def probability_table(paths: list[Path], probabilities: Tensor, class_names: tuple[str, ...]) -> Table:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from commands import composed
 from torch import nn
 
 from cnnlab.classifier import Classifier
 from cnnlab.data.scaling import Scaling
 from cnnlab.plan import build_partial
+from commands import composed
 
 
 def stepped(optimizer: str, gradients: list[float], *overrides: str, start: float = 1.0) -> list[float]:
@@ -81,7 +81,7 @@ class TestPenalty:
     def test_kernels_alone_are_penalized(self, classifier):
         # L2: .01 * (1 + 4 + 9 + .25 + 16 + 1) = .3125. L1: .001 * (1 + 2 + 3 + .5 + 4 + 1) = .0115.
         # Biases of 100 and the normalization's scale of 1 add nothing.
-        assert float(classifier.penalty()) == pytest.approx(0.324, rel=1e-6)
+        assert float(classifier.penalty().detach()) == pytest.approx(0.324, rel=1e-6)
 
     def test_objective_is_cross_entropy_and_penalty(self, classifier):
         # Two equal logits cost ln 2 = .693147 each.
@@ -90,5 +90,5 @@ class TestPenalty:
         batch = torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 1])
         # L2 of the convolution alone: .01 * 14.25; L1: .001 * 6.5.
         objective = classifier.eval().objective("val", batch)
-        assert float(objective) == pytest.approx(0.693147 + 0.1425 + 0.0065, rel=1e-5)
+        assert float(objective.detach()) == pytest.approx(0.693147 + 0.1425 + 0.0065, rel=1e-5)
         assert float(classifier.sums("val").compute()["loss"]) == pytest.approx(0.693147, rel=1e-5)

@@ -96,7 +96,7 @@ def _with_names_beside(path: Path, counts: np.ndarray, shares: np.ndarray, names
     pairs.barh(range(len(cells)), [mistakes[cell] for cell in cells], color=WRONG, height=0.7)
     pairs.set_yticks(range(len(cells)), [f"{names[true]} → {names[told]}" for true, told in cells], fontsize=9)
     pairs.invert_yaxis()
-    pairs.set_title("most frequent mistakes")
+    pairs.set_title("most frequent mistakes" if cells else "no mistakes")
     pairs.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     for place, cell in enumerate(cells):
         pairs.text(mistakes[cell], place, f" {mistakes[cell]}", va="center", fontsize=9)

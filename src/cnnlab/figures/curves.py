@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -13,19 +14,20 @@ from cnnlab.tracking.history import History
 LINES = (("train", "training", TRAIN), ("val", "validation", VALIDATION))
 
 
-def draw_learning_curves(folder: Path, history: History, best_epoch: int, skip_epochs: int) -> list[Path]:
+def draw_learning_curves(folder: Path, history: History, tested: int, skip_epochs: int) -> list[Path]:
     """Draw all epochs, and where there are enough of them again without the first `skip_epochs`."""
     last = max(history.get("train/loss", {}), default=0)
     if last == 0:
         return []
-    drawn = [_draw(folder / "learning_curves.png", history, best_epoch, 1)]
+    drawn = [_draw(folder / "learning_curves.png", history, tested, 1)]
     if 0 < skip_epochs <= last - 2:
         name = f"learning_curves_from_epoch_{skip_epochs + 1}.png"
-        drawn.append(_draw(folder / name, history, best_epoch, skip_epochs + 1))
+        drawn.append(_draw(folder / name, history, tested, skip_epochs + 1))
     return drawn
 
 
-def _draw(path: Path, history: History, best_epoch: int, first_epoch: int) -> Path:
+def _draw(path: Path, history: History, tested: int, first_epoch: int) -> Path:
+    last = max(history["train/loss"])
     figure = new_figure(11, 4.2)
     for axes, measure, title in zip(figure.subplots(1, 2), ("loss", "acc"), ("loss (nats)", "accuracy"), strict=True):
         for split, label, color in LINES:
@@ -36,23 +38,29 @@ def _draw(path: Path, history: History, best_epoch: int, first_epoch: int) -> Pa
                 epochs = sorted(points)
                 marker = "o" if len(epochs) <= 30 else None
                 axes.plot(epochs, [points[epoch] for epoch in epochs], color=color, label=label, marker=marker, ms=3.5)
-        if best_epoch >= first_epoch:
-            _mark(axes, history, measure, best_epoch)
+        _mark(axes, history, measure, tested, first_epoch)
         axes.set_title(title)
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if last == first_epoch:
+            axes.set_xlim(last - 1, last + 1)
         axes.grid(alpha=0.25)
-        axes.legend(frameon=False)
+        axes.legend(framealpha=0.85, edgecolor="none")
     figure.subplots_adjust(wspace=0.18)
     return save(figure, path)
 
 
-def _mark(axes: Axes, history: History, measure: str, best_epoch: int) -> None:
-    """Mark the epoch whose checkpoint was kept, and its validation value (training, where there is no validation)."""
-    split = "val" if best_epoch in history.get(f"val/{measure}", {}) else "train"
-    value = history.get(f"{split}/{measure}", {}).get(best_epoch)
-    label = f"best: epoch {best_epoch}" + (f", {value:.4f}" if value is not None else "")
-    axes.axvline(best_epoch, color="black", lw=1, ls="--", alpha=0.7, label=label)
-    if value is not None:
+def _mark(axes: Axes, history: History, measure: str, tested: int, first_epoch: int) -> None:
+    """Mark the epoch of the lowest validation loss (training, where there is no validation) and the one tested."""
+    split = "val" if history.get("val/loss") else "train"
+    losses, values = history[f"{split}/loss"], history[f"{split}/{measure}"]
+    best = min(losses, key=lambda epoch: (math.isnan(losses[epoch]), losses[epoch], epoch))
+    names = {best: "best"} if best == tested else {best: "lowest loss", tested: "tested"}
+    for epoch, name in names.items():
+        if epoch < first_epoch or epoch not in values:
+            continue
+        marker, size, line = ("*", 13, "--") if epoch == best else ("D", 7, ":")
         color = VALIDATION if split == "val" else TRAIN
-        axes.plot([best_epoch], [value], "*", color=color, ms=14, mec="black", mew=0.8, zorder=5)
+        label = f"{name}: epoch {epoch}, {values[epoch]:.4f}"
+        axes.axvline(epoch, color="black", lw=1, ls=line, alpha=0.7)
+        axes.plot([epoch], [values[epoch]], marker, ms=size, color=color, mec="black", mew=0.8, zorder=5, label=label)

@@ -6,6 +6,7 @@ import copy
 import shutil
 from pathlib import Path
 
+import torch
 from torch import nn
 
 NO_DOT = "figures: no network diagram, because Graphviz' program `dot` is not installed (Debian: apt install graphviz)"
@@ -21,7 +22,8 @@ def draw_network(folder: Path, network: nn.Module, input_shape: tuple[int, int, 
     # Without weights: nothing is computed, and the network that goes on living is not touched.
     twin = copy.deepcopy(network).to("meta").eval()
     try:
-        graph = draw_graph(twin, input_size=(1, *input_shape), device="meta", depth=4, expand_nested=False, mode="eval")
+        blank = torch.zeros(1, *input_shape, device="meta")  # its own input would be drawn at random
+        graph = draw_graph(twin, input_data=blank, device="meta", depth=4, expand_nested=False, mode="eval")
     except Exception as error:  # torchview follows a forward pass, and any network may be one it cannot follow
         return f"figures: no network diagram, torchview cannot follow this network ({str(error).splitlines()[0]})"
     drawing = graph.visual_graph

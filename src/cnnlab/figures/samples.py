@@ -71,7 +71,8 @@ def draw_probabilities(
     pairs = 2 if len(images) > 1 else 1
     rows = -(-len(images) // pairs)
     # Inches: the image, room for the names, the bars, room for their numbers.
-    widths = [1.6, 0.6 + 0.085 * max(map(len, names)), 2.1, 0.8]
+    beside, above = 0.085 * max(map(len, names)), 0.08 * max(map(len, titles))
+    widths = [1.6, 0.55 + beside + max(0.0, above - 1.5), 2.1, 0.8]
     height = max(1.8, 0.9 + 0.19 * bars)
     figure = new_figure(sum(widths) * pairs, height * rows)
     ratios = {"width_ratios": widths * pairs, "wspace": 0, "hspace": 0.32}

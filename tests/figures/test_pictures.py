@@ -1,0 +1,208 @@
+"""Every picture, opened again: there, not blank, and large enough to read, for few classes and for many."""
+
+from __future__ import annotations
+
+import csv
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cnnlab.data.scaling import Scaling
+from cnnlab.figures import diagram, fonts
+from cnnlab.figures.canvas import lettering, shorten
+from cnnlab.figures.curves import draw_learning_curves
+from cnnlab.figures.draw import draw_all
+from cnnlab.models import MLP, ConvNet
+from cnnlab.predictions import Predictions
+
+SETTINGS = {"skip_epochs": 2, "mistakes": 12, "samples": 10, "diagram": True}
+HISTORY = {
+    "train/loss": {epoch: 2.3 / epoch for epoch in range(1, 9)},
+    "val/loss": {epoch: 2.4 / epoch for epoch in range(1, 9)},
+    "train/acc": {epoch: 1 - 0.5 / epoch for epoch in range(1, 9)},
+    "val/acc": {epoch: 1 - 0.6 / epoch for epoch in range(1, 9)},
+}
+PICTURES = (
+    "learning_curves",
+    "learning_curves_from_epoch_3",
+    "confusion_matrix",
+    "mistakes",
+    "samples",
+    "filters",
+    "feature_maps",
+)
+
+
+def convnet(shape: tuple[int, int, int], classes: int) -> ConvNet:
+    torch.manual_seed(0)
+    return ConvNet(
+        shape,
+        classes,
+        filters=[4, 8],
+        kernel_size=3,
+        stride=1,
+        padding="same",
+        pooling="max",
+        pool_size=2,
+        hidden_units=[16],
+        activation="relu",
+        normalization="none",
+        conv_initializer="glorot_uniform",
+        dense_initializer="glorot_uniform",
+        conv_dropout=0.1,
+        dense_dropout=0.1,
+    )
+
+
+def drawn(folder: Path, network, shape, names, labels, *, wrong: float = 0.3, history=HISTORY) -> list[str]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (len(labels), *shape), dtype=torch.uint8, generator=generator)
+    told = torch.where(torch.rand(len(labels), generator=generator) < wrong, (labels + 1) % len(names), labels)
+    logits = 4 * torch.nn.functional.one_hot(told, len(names)).float()
+    scaling = Scaling(shape[0])
+    return draw_all(folder, SETTINGS, scaling, network, names, images, Predictions(logits, labels), "test", history, 5)
+
+
+def opened(path: Path) -> np.ndarray:
+    """Return the picture as grey levels, once it is clear that there is something on it."""
+    pixels = np.asarray(Image.open(path).convert("L"))
+    assert min(pixels.shape) >= 120, f"{path.name} is {pixels.shape}"
+    assert pixels.std() > 5 and len(np.unique(pixels)) > 20, f"{path.name} is blank"
+    return pixels
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((1, 28, 28), 3), ((3, 32, 32), 10), ((1, 28, 28), 100)])
+def test_every_picture_is_there_and_shows_something(tmp_path, shape, classes):
+    names = [f"class {number}" for number in range(classes)]
+    labels = torch.arange(4 * classes) % classes
+    drawn(tmp_path, convnet(shape, classes), shape, names, labels)
+    for name in PICTURES:
+        opened(tmp_path / f"{name}.png")
+
+
+def test_the_counts_are_kept_as_a_table(tmp_path):
+    drawn(tmp_path, convnet((1, 28, 28), 3), (1, 28, 28), ["a", "b", "c"], torch.tensor([0, 0, 1, 2]), wrong=0)
+    with (tmp_path / "confusion_matrix.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0][1:] == ["a", "b", "c"]
+    assert rows[1:] == [["a", "2", "0", "0"], ["b", "0", "1", "0"], ["c", "0", "0", "1"]]
+    with (tmp_path / "classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["class"], row["images"], float(row["recall"])) for row in rows] == [
+        ("a", "2", 1.0),
+        ("b", "1", 1.0),
+        ("c", "1", 1.0),
+    ]
+
+
+def test_a_network_without_mistakes_has_a_picture_that_says_so(tmp_path):
+    drawn(tmp_path, convnet((1, 28, 28), 3), (1, 28, 28), ["a", "b", "c"], torch.tensor([0, 1, 2]), wrong=0)
+    assert np.asarray(Image.open(tmp_path / "mistakes.png").convert("L")).std() > 5
+
+
+def test_a_class_without_an_image_is_drawn(tmp_path):
+    names = [f"class {number}" for number in range(5)]
+    drawn(tmp_path, convnet((1, 28, 28), 5), (1, 28, 28), names, torch.tensor([0, 1, 1, 4]))
+    opened(tmp_path / "confusion_matrix.png")
+
+
+def test_a_dense_network_shows_its_first_weights_and_its_units(tmp_path):
+    network = MLP(
+        (1, 28, 28),
+        3,
+        hidden_units=[16],
+        activation="relu",
+        normalization="none",
+        dense_initializer="glorot_uniform",
+        conv_dropout=0,
+        dense_dropout=0.1,
+    )
+    drawn(tmp_path, network, (1, 28, 28), ["a", "b", "c"], torch.tensor([0, 1, 2]))
+    opened(tmp_path / "filters.png")
+    opened(tmp_path / "feature_maps.png")
+
+
+def test_drawing_leaves_the_network_and_the_random_state_alone(tmp_path):
+    network = convnet((1, 28, 28), 3).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    state = torch.get_rng_state()
+    drawn(tmp_path, network, (1, 28, 28), ["a", "b", "c"], torch.tensor([0, 1, 2]))
+    assert network.training and all(module.training for module in network.modules())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class TestCurves:
+    def test_the_second_view_needs_two_epochs_of_its_own(self, tmp_path):
+        short = {name: {epoch: values[epoch] for epoch in (1, 2, 3)} for name, values in HISTORY.items()}
+        assert [path.name for path in draw_learning_curves(tmp_path, short, 1, 2)] == ["learning_curves.png"]
+        assert len(draw_learning_curves(tmp_path, short, 1, 1)) == 2
+        assert len(draw_learning_curves(tmp_path, HISTORY, 1, 0)) == 1
+
+    def test_one_epoch_and_no_validation(self, tmp_path):
+        history = {"train/loss": {1: 0.5}, "train/acc": {1: 0.9}, "val/loss": {}, "val/acc": {}}
+        draw_learning_curves(tmp_path, history, 1, 2)
+        opened(tmp_path / "learning_curves.png")
+
+    def test_a_checkpoint_file_has_no_curves(self, tmp_path):
+        assert draw_learning_curves(tmp_path, {}, 1, 2) == []
+
+    def test_the_skipped_epochs_are_gone(self, tmp_path):
+        # A first epoch a thousand times as high leaves the whole view flat, and does not touch the second.
+        high = {**HISTORY, "train/loss": {**HISTORY["train/loss"], 1: 1000.0}}
+        for folder, history in ((tmp_path / "a", HISTORY), (tmp_path / "b", high)):
+            draw_learning_curves(folder, history, 5, 2)
+        views = ["learning_curves.png", "learning_curves_from_epoch_3.png"]
+        same = [(tmp_path / "a" / view).read_bytes() == (tmp_path / "b" / view).read_bytes() for view in views]
+        assert same == [False, True]
+
+
+class TestDiagram:
+    def test_without_dot_a_line_says_so_and_the_source_is_kept(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert diagram.draw_network(tmp_path, convnet((1, 28, 28), 3), (1, 28, 28)) == diagram.NO_DOT
+        source = (tmp_path / "network.gv").read_text()
+        assert "Conv2d" in source and "(1, 8, 14, 14)" in source
+
+    def test_a_network_that_cannot_be_followed_is_told_in_one_line(self, tmp_path):
+        class Picky(torch.nn.Module):
+            def forward(self, images):
+                raise ValueError("only on Sundays")
+
+        line = diagram.draw_network(tmp_path, Picky(), (1, 28, 28))
+        assert line is not None and line.startswith("figures: no network diagram") and "\n" not in line
+
+
+class TestLettering:
+    def test_latin_needs_no_other_font(self):
+        assert fonts.families_for(["T-shirt/top", "Größe", "→"]) == ([fonts.BASE], set())
+
+    def test_characters_without_a_font_are_noted_with_the_package_that_has_them(self, monkeypatch):
+        monkeypatch.setattr(fonts, "_installed", tuple)
+        with lettering(["cat", "고양이"]) as (names, notes):
+            assert names == ["cat", "no. 1"]
+        assert len(notes) == 1 and "fonts-nanum" in notes[0] and "고" in notes[0] and "\n" not in notes[0]
+
+    def test_an_installed_font_with_the_characters_is_used(self, monkeypatch):
+        # matplotlib ships a font of mathematical letters that DejaVu lacks; its path stands for an installed one.
+        from matplotlib import get_data_path
+
+        stix = f"{get_data_path()}/fonts/ttf/STIXSizOneSymReg.ttf"
+        monkeypatch.setattr(fonts, "_installed", lambda: (stix,))
+        base = fonts.FT2Font(fonts.font_manager.findfont(fonts.BASE))
+        only = next(
+            chr(code)
+            for code in fonts.FT2Font(stix).get_charmap()
+            if unicodedata.category(chr(code)) in ("Sm", "Ps", "So") and not base.get_char_index(code)
+        )
+        families, missing = fonts.families_for([f"a{only}"])
+        assert families == [fonts.BASE, "STIXSizeOneSym"]
+        assert missing == set()
+
+    def test_long_names_and_line_breaks_are_shortened(self):
+        assert shorten("an\nankle boot") == "an ankle boot"
+        assert shorten("a" * 30) == "a" * 17 + "…"

@@ -1,0 +1,145 @@
+"""python -m cnnlab.report over a real tracking store."""
+
+from __future__ import annotations
+
+import csv
+from datetime import UTC, datetime, timedelta
+
+import mlflow
+import pytest
+
+from cnnlab.errors import UsageError
+from cnnlab.report.__main__ import main, parse_since
+from cnnlab.report.read import METRICS, TAGS, _from_server, read_runs
+from cnnlab.tracking.store import prepare
+
+COMMON = {"model": "dnn", "regularization": "none", "parameters": "51450", "settings": "s1", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory) -> mlflow.MlflowClient:
+    """Three seeds of a recipe, one running, one on another dataset, one deleted, and one of another program."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('tracked')}/mlflow.db"
+    prepare(uri, "mnist")
+    client = mlflow.MlflowClient(uri)
+
+    def add(dataset, seed, accuracy, status="FINISHED", **tags):
+        experiment = prepare(uri, dataset)
+        tags = COMMON | {"dataset": dataset, "seed": str(seed), "git.commit": "abc"} | tags
+        run_id = client.create_run(experiment, tags=tags).info.run_id
+        client.log_metric(run_id, "test/acc", accuracy, step=3)
+        client.log_metric(run_id, "train/loss", 0.5, step=3)
+        client.log_metric(run_id, "best/val/acc", float("nan"), step=3)
+        client.log_param(run_id, "optimizer.lr", 0.001)
+        client.update_run(run_id, status)
+        return run_id
+
+    recipe = {"experiment": "mnist_dnn", "overrides": "experiment=mnist_dnn"}
+    for seed, accuracy in ((1, 0.96), (2, 0.97), (3, 0.98)):
+        add("mnist", seed, accuracy, **recipe)
+    add("mnist", 4, 0.5, "RUNNING", **recipe)
+    add("digits", 1, 0.91, settings="s2")
+    client.delete_run(add("mnist", 5, 0.1, **recipe))
+    client.create_run(prepare(uri, "mnist"), tags={"somebody": "else"})
+    return client
+
+
+@pytest.fixture
+def store(tracked, tmp_path, monkeypatch) -> mlflow.MlflowClient:
+    """The store of the environment, seen from a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracked.tracking_uri)
+    return tracked
+
+
+def table(folder) -> list[dict[str, str]]:
+    with (folder / "reports" / "leaderboard.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_prints_and_writes_markdown_and_csv(store, tmp_path, capsys):
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert (tmp_path / "reports" / "leaderboard.md").read_text().strip() == printed.strip()
+    (line,) = [line for line in printed.splitlines() if "| mnist_dnn" in line]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1:8] == ["mnist_dnn", "mnist", "dnn", "none", "51,450", "3", "0.9700 ± 0.0100"]
+    assert cells[-2:] == ["0.9631", "yes"]
+    assert "`python train.py -m experiment=mnist_dnn seed=1,2,3`" in printed
+    digits, mnist = table(tmp_path)
+    assert (digits["dataset"], digits["n_seeds"], digits["test_accuracy_std"]) == ("digits", "1", "")
+    assert float(mnist["test_accuracy_mean"]) == pytest.approx(0.97)
+    assert len(mnist["run_ids"].split()) == 3
+    assert mnist["validation_accuracy_mean"] == "", "no number is no number"
+
+
+def test_the_table_is_markdown(store, tmp_path, capsys):
+    main([])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in rows}) == 1 and len({len(line) for line in rows}) == 1
+    assert set(rows[1]) <= set("| -:")
+
+
+@pytest.mark.parametrize(
+    ("options", "counts"),
+    [
+        (["--dataset", "digits"], {"digits": "1"}),
+        (["--experiment", "mnist"], {"mnist": "3"}),
+        (["--experiment", "mnist_dnn"], {"mnist": "3"}),
+        (["--recipes"], {"mnist": "3"}),
+        (["--status", "running"], {"mnist": "1"}),
+        (["--status", "all"], {"digits": "1", "mnist": "4"}),
+        (["--since", "1d"], {"digits": "1", "mnist": "3"}),
+        (["--since", "2999-01-01"], {}),
+    ],
+    ids=" ".join,
+)
+def test_filters(store, tmp_path, options, counts):
+    assert main(options) == 0
+    assert {row["dataset"]: row["n_seeds"] for row in table(tmp_path)} == counts
+
+
+def test_output_files_can_be_named(store, tmp_path):
+    assert main(["--output", "RESULTS.md", "--csv", "deep/er.csv"]) == 0
+    assert "--output RESULTS.md" in (tmp_path / "RESULTS.md").read_text()
+    assert (tmp_path / "deep" / "er.csv").is_file() and not (tmp_path / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--dataset", "mnsit"], ["--dataset='mnsit'", "did you mean 'mnist'?"]),
+        (["--experiment", "mnist_dn"], ["did you mean 'mnist_dnn'?"]),
+        (["--status", "FINISH"], ["--status='FINISH'", "did you mean 'FINISHED'?"]),
+        (["--since", "yesterday"], ["--since='yesterday'", "2026-01-31"]),
+        (["--uri", "sqlite:///none.db"], ["holds no runs yet"]),
+        (["--output", "/proc/no/RESULTS.md"], ["/proc/no/RESULTS.md cannot be written"]),
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_is_one_line_and_exit_code_2(store, capsys, options, words):
+    assert main(options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and len(error.splitlines()) == 1
+    for word in words:
+        assert word in error
+
+
+def test_database_and_server_are_read_alike(store):
+    def plain(runs):
+        return sorted((run.run_id, run.experiment, run.status, run.started, run.tags, run.metrics) for run in runs)
+
+    from_database = read_runs(store.tracking_uri)
+    assert len(from_database) == 6
+    assert all(run.tags.keys() <= set(TAGS) and run.metrics.keys() <= set(METRICS) for run in from_database)
+    from_server = list(_from_server(store))
+    for run in from_server:
+        run.metrics = {name: value for name, value in run.metrics.items() if value == value}
+    assert plain(from_database) == plain(from_server)
+
+
+def test_since():
+    assert parse_since("2026-01-31") == datetime(2026, 1, 31).astimezone()
+    assert abs(parse_since("2w") - (datetime.now(UTC) - timedelta(days=14))) < timedelta(minutes=1)
+    with pytest.raises(UsageError):
+        parse_since("7 days")

@@ -1,0 +1,153 @@
+"""evaluate.py and what it stands on: a classifier found again measures what its run measured."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+
+from cnnlab.data import load
+from cnnlab.errors import UsageError
+from cnnlab.evaluation import measure, split_of
+from cnnlab.saved import find_saved, load_saved
+from commands import composed, run
+
+PICTURES = {
+    "confusion_matrix.png",
+    "feature_maps.png",
+    "filters.png",
+    "learning_curves.png",
+    "mistakes.png",
+    "samples.png",
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(trained) -> Path:
+    client = mlflow.MlflowClient(trained.uri)
+    (kept,) = client.list_artifacts(trained.run.info.run_id, "checkpoints")
+    return Path(client.download_artifacts(trained.run.info.run_id, kept.path))
+
+
+def shown(output: str) -> dict[str, float]:
+    """Return the metrics of the closing block."""
+    return {name: float(value) for name, value in re.findall(r"^(\w+/\w+) +([\d.]+)$", output, re.MULTILINE)}
+
+
+class TestRun:
+    def test_keeps_pictures_and_class_metrics(self, trained):
+        client = mlflow.MlflowClient(trained.uri)
+        run_id = trained.run.info.run_id
+        kept = {Path(item.path).name for item in client.list_artifacts(run_id, "figures")}
+        assert kept >= PICTURES | {"classes.csv", "confusion_matrix.csv", "network.gv"}
+        assert {path.name for path in trained.folder.glob("outputs/*/*/figures/*")} == kept
+        metrics = trained.run.data.metrics
+        recalls = [metrics[f"test/recall/{digit}"] for digit in range(10)]
+        assert metrics["test/recall"] == pytest.approx(sum(recalls) / 10)
+        assert 0 <= metrics["test/calibration_error"] <= 1
+
+    def test_keeps_what_its_checkpoint_reached_on_validation(self, trained):
+        metrics = trained.run.data.metrics
+        client = mlflow.MlflowClient(trained.uri)
+        history = client.get_metric_history(trained.run.info.run_id, "val/acc")
+        (at_best,) = [entry.value for entry in history if entry.step == metrics["best_epoch"]]
+        assert metrics["best/val/acc"] == at_best
+        assert metrics["epochs"] == 3
+
+
+class TestMeasure:
+    @pytest.mark.parametrize("split", ["test", "val"])
+    def test_gives_the_numbers_of_the_run(self, trained, checkpoint, split):
+        saved = load_saved(checkpoint)
+        images, labels = split_of(load(saved.config["dataset"]), saved.config, split)
+        metrics, predictions = measure(saved.classifier, images, labels, split, 1000)
+        kept = trained.run.data.metrics
+        prefix = "" if split == "test" else "best/"
+        for name in ("loss", "acc"):
+            assert metrics[f"{split}/{name}"] == pytest.approx(kept[f"{prefix}{split}/{name}"], rel=1e-5)
+        right = (predictions.predicted == labels).float().mean()
+        assert float(right) == pytest.approx(metrics[f"{split}/acc"])
+
+    def test_the_batch_size_changes_no_prediction(self, checkpoint):
+        saved = load_saved(checkpoint)
+        images, labels = split_of(load(saved.config["dataset"]), saved.config, "test")
+        (_, whole), (_, parts) = (measure(saved.classifier, images, labels, "test", size) for size in (360, 7))
+        torch.testing.assert_close(whole.logits, parts.logits)
+
+    def test_the_train_split_is_measured_with_dropout_off(self, checkpoint):
+        saved = load_saved(checkpoint)
+        images, labels = split_of(load(saved.config["dataset"]), saved.config, "train")
+        first, second = (measure(saved.classifier.train(), images, labels, "train", 500)[0] for _ in range(2))
+        assert first == second
+        assert len(labels) == 1293
+
+
+class TestCommand:
+    def test_by_run_id_prints_the_runs_metrics_and_draws(self, trained):
+        run_id = trained.run.info.run_id
+        done = run(trained.folder, "evaluate.py", f"run={run_id[:8]}", "hydra.run.dir=by_id")
+        assert done.returncode == 0, done.stderr
+        metrics = shown(done.stdout)
+        for name in ("test/acc", "test/loss", "test/calibration_error", "test/f1"):
+            assert metrics[name] == pytest.approx(trained.run.data.metrics[name], abs=6e-5), name
+        assert re.search(r"^9 +36 +[\d.]+ +[\d.]+ +[\d.]+$", done.stdout, re.MULTILINE), "a row for each class"
+        assert {path.name for path in (trained.folder / "by_id" / "figures").iterdir()} >= PICTURES
+
+    def test_best_run_of_a_dataset_on_validation(self, trained):
+        options = ("run=best", "dataset=digits", "split=val", "figures.enabled=false", "hydra.run.dir=best")
+        done = run(trained.folder, "evaluate.py", *options)
+        assert done.returncode == 0, done.stderr
+        assert trained.run.info.run_id in done.stdout
+        assert shown(done.stdout)["val/acc"] == pytest.approx(trained.run.data.metrics["best/val/acc"], abs=6e-5)
+
+    def test_a_checkpoint_file_needs_no_tracking_store(self, tmp_path, checkpoint):
+        done = run(tmp_path, "evaluate.py", f"checkpoint='{checkpoint}'", "figures.diagram=false")
+        assert done.returncode == 0, done.stderr
+        assert not (tmp_path / "mlruns").exists()
+        assert not list(tmp_path.rglob("learning_curves.png")), "a file has no history"
+
+    def test_a_mistake_is_one_line_and_exit_code_2(self, trained):
+        done = run(trained.folder, "evaluate.py", "run=best", "split=tset")
+        assert done.returncode == 2
+        assert done.stderr == "error: split='tset' is unknown; allowed: train, val, test; did you mean 'test'?\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), ["run=RUN_ID", "checkpoint=PATH"]),
+        (("run=0123456789abcdef",), ["run='0123456789abcdef' is unknown"]),
+        (("run=simple_cnn-dropout_l2-seed",), ["did you mean", "(simple_cnn-dropout_l2-seed0)"]),
+        (("run=best", "dataset=mnist"), ["dataset=mnist", "digits"]),
+        (("checkpoint=none.ckpt",), ["checkpoint=none.ckpt is not a file"]),
+        (("run=best", "tracking.uri=sqlite:///none/mlflow.db"), ["holds no runs yet"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_is_not_there_is_one_line_with_the_nearest_names(trained, options, words):
+    config = composed(f"tracking.uri={trained.uri}", *options, config_name="evaluate")
+    with pytest.raises(UsageError) as raised:
+        find_saved(config)
+    (line,) = raised.value.problems
+    for word in words:
+        assert word in line
+
+
+class TestSaved:
+    def test_a_file_that_is_no_checkpoint_is_refused(self, tmp_path):
+        (tmp_path / "text.ckpt").write_text("no checkpoint")
+        with pytest.raises(UsageError, match="cannot be read"):
+            load_saved(tmp_path / "text.ckpt")
+
+    def test_somebody_elses_checkpoint_is_refused(self, tmp_path):
+        torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+        with pytest.raises(UsageError, match="not written by cnnlab"):
+            load_saved(tmp_path / "other.ckpt")
+
+    def test_a_missing_file_names_its_neighbours(self, tmp_path):
+        torch.save({}, tmp_path / "epoch=03.ckpt")
+        with pytest.raises(UsageError, match=r"the folder holds epoch=03\.ckpt"):
+            load_saved(tmp_path / "epoch=04.ckpt")

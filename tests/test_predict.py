@@ -1,0 +1,93 @@
+"""predict.py: images from anywhere, light or dark, grey or colour, of any size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cnnlab.data import load
+from cnnlab.data.pixels import border_brightness
+from cnnlab.errors import UsageError
+from cnnlab.prediction import image_files, must_invert
+from commands import run
+
+
+@pytest.fixture(scope="module")
+def folder(trained, tmp_path_factory):
+    """Test digits as files: as they are, and large, in colour, as dark ink on white paper; and a broken one."""
+    folder = tmp_path_factory.mktemp("images")
+    data = load({"name": "digits"})
+    for digit in range(3):
+        position = int((data.test_labels == digit).nonzero()[0])
+        image = Image.fromarray(data.test_images[position, 0].numpy())
+        image.save(folder / f"{digit}_light.png")
+        paper = Image.fromarray(255 - np.asarray(image)).convert("RGB").resize((113, 90))
+        paper.save(folder / f"{digit}_paper.jpg")
+    (folder / "broken.png").write_text("nothing")
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def table(output: str) -> dict[str, tuple[str, float]]:
+    """Return file name to class and probability, as printed."""
+    rows = [line.split() for line in output.splitlines() if "_" in line.split(" ")[0] and "%" in line]
+    return {row[0]: (row[1], float(row[2].rstrip("%")) / 100) for row in rows}
+
+
+def test_a_folder_is_read_whole_and_drawn(trained, folder):
+    done = run(trained.folder, "predict.py", "run=best", f"image={folder}", "hydra.run.dir=predicted")
+    assert done.returncode == 0, done.stderr
+    found = table(done.stdout)
+    assert sorted(found) == [f"{digit}_{kind}" for digit in range(3) for kind in ("light.png", "paper.jpg")]
+    for digit in range(3):
+        light, paper = found[f"{digit}_light.png"], found[f"{digit}_paper.jpg"]
+        assert paper[0] == light[0] and paper[1] == pytest.approx(light[1], abs=0.15), "inverted, it is the same digit"
+    assert "inverted: 3 of 6" in done.stdout
+    assert "broken.png cannot be read" in done.stdout
+    picture = np.asarray(Image.open(trained.folder / "predicted" / "predictions.png").convert("L"))
+    assert min(picture.shape) > 300 and picture.std() > 5
+
+
+@pytest.mark.parametrize(
+    ("border", "paper", "inverted"),
+    [
+        (0.0, True, True),  # trained on light ink on black
+        (0.0, False, False),
+        (255.0, True, False),  # trained on dark ink on white
+        (255.0, False, True),
+        (120.0, True, False),  # trained on photographs
+        (None, True, False),  # a checkpoint that does not say
+    ],
+)
+def test_only_the_other_background_is_inverted(border, paper, inverted):
+    image = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    image[:, 2:6, 2:6] = 250
+    assert must_invert(255 - image if paper else image, border) is inverted
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(trained, folder):
+    done = run(trained.folder, "predict.py", "run=best", f"image={folder}/broken.png", "invert=maybe")
+    assert done.returncode == 2
+    assert done.stderr == "error: invert='maybe' is unknown; allowed: auto, true, false\n"
+
+
+@pytest.mark.parametrize(("image", "words"), [(None, "image=null"), ("nome.png", "did you mean '.*none.png'")])
+def test_an_image_that_is_not_there(tmp_path, image, words):
+    (tmp_path / "none.png").touch()
+    with pytest.raises(UsageError, match=words):
+        image_files(image and tmp_path / image)
+
+
+def test_a_folder_without_images(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match="holds no images"):
+        image_files(tmp_path)
+
+
+def test_the_border_is_the_median_of_the_outermost_pixels():
+    image = torch.full((1, 1, 4, 4), 9, dtype=torch.uint8)
+    image[..., 1:3, 1:3] = 200
+    image[..., 0, 0] = 255
+    assert border_brightness(image) == 9
