@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 
 from cnnlab.data import load
 from cnnlab.errors import UsageError
-from cnnlab.evaluation import measure, split_of
+from cnnlab.evaluation import load_data, measure, split_of
 from cnnlab.saved import find_saved, load_saved
 from commands import composed, run
 
@@ -83,6 +84,25 @@ class TestMeasure:
         first, second = (measure(saved.classifier.train(), images, labels, "train", 500)[0] for _ in range(2))
         assert first == second
         assert len(labels) == 1293
+
+
+class TestData:
+    def test_a_folder_that_is_there_replaces_the_runs_own(self, checkpoint, tmp_path, monkeypatch):
+        section = {"name": "image_folder", "path": "/gone", "root": "data"}
+        saved = dataclasses.replace(load_saved(checkpoint), config={"dataset": section})
+        asked = []
+        monkeypatch.setattr("cnnlab.evaluation.load", lambda section: asked.append(section) or load({"name": "digits"}))
+        load_data(saved, {"name": "image_folder", "path": str(tmp_path), "root": "nowhere"})
+        assert asked == [{"name": "image_folder", "path": str(tmp_path), "root": "data"}]
+
+    def test_another_dataset_is_refused(self, checkpoint):
+        with pytest.raises(UsageError, match="trained on dataset=digits"):
+            load_data(load_saved(checkpoint), {"name": "mnist"})
+
+    def test_images_that_have_changed_are_refused(self, checkpoint):
+        saved = dataclasses.replace(load_saved(checkpoint), class_names=("a", "b"))
+        with pytest.raises(UsageError, match="has changed since the training"):
+            load_data(saved, None)
 
 
 class TestCommand:

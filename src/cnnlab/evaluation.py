@@ -65,7 +65,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 
 
 def load_data(saved: Saved, chosen: Mapping[str, Any] | None) -> ImageData:
-    """Load the dataset the classifier was trained on, from where `chosen`, a dataset section, finds it if given.
+    """Load the dataset the classifier was trained on, from where `chosen`, a dataset section, has it if it is there.
 
     Raises UsageError for another dataset, and for one whose images or classes do not fit the network any more.
     """
@@ -73,7 +73,9 @@ def load_data(saved: Saved, chosen: Mapping[str, Any] | None) -> ImageData:
     if chosen is not None:
         if chosen["name"] != section["name"]:
             raise UsageError(f"dataset={chosen['name']}: this classifier was trained on dataset={section['name']}")
-        section |= {key: chosen[key] for key in ("root", "path", "download") if chosen.get(key) is not None}
+        # A folder of the default's name that does not exist is no reason to leave the one the run has used.
+        given = {key: chosen[key] for key in ("root", "path") if chosen.get(key) is not None}
+        section |= {key: value for key, value in given.items() if Path(value).expanduser().is_dir()}
     data = load(section)
     if data.input_shape != saved.input_shape or data.class_names != saved.class_names:
         raise UsageError(
