@@ -57,20 +57,33 @@ def train(config: DictConfig) -> Result | None:
         if not run:
             return None
 
-        best_epoch = epoch_of(best)
-        metrics = {name: value for name, value in tested.items() if name.startswith("test/")}
-        ending = {"best_epoch": best_epoch, "epochs": plan.trainer.current_epoch, "training_seconds": training_seconds}
-        history = epoch_history(run.client, run.run_id)
-        run.log_metrics(best_epoch, metrics | ending | at_epoch(history, best_epoch))
-        run.log_file(best, "checkpoints")
-        if values["tracking"]["log_model"]:
-            record_model(plan.classifier.scaling, plan.classifier.network, plan.data)
-        for note in record_predictions(run, values["figures"], plan, folder / "figures", history, best_epoch):
-            console.print(note, soft_wrap=True)
+        result = conclude(run, values, plan, folder, tested, training_seconds)
 
-    result = Result(run.run_id, folder, best, best_epoch, metrics)
     show_closing(closing_rows(result, run, plan, time.perf_counter() - started, training_seconds))
     return result
+
+
+def conclude(
+    run: TrackedRun,
+    config: Mapping[str, Any],
+    plan: Plan,
+    folder: Path,
+    tested: Mapping[str, float],
+    training_seconds: float,
+) -> Result:
+    """Keep what a trained and tested plan leaves: its metrics, checkpoint, model and pictures."""
+    best = Path(plan.checkpoint.best_model_path)
+    best_epoch = epoch_of(best)
+    metrics = {name: value for name, value in tested.items() if name.startswith("test/")}
+    ending = {"best_epoch": best_epoch, "epochs": plan.trainer.current_epoch, "training_seconds": training_seconds}
+    history = epoch_history(run.client, run.run_id)
+    run.log_metrics(best_epoch, metrics | ending | at_epoch(history, best_epoch))
+    run.log_file(best, "checkpoints")
+    if config["tracking"]["log_model"]:
+        record_model(plan.classifier.scaling, plan.classifier.network, plan.data)
+    for note in record_predictions(run, config["figures"], plan, folder / "figures", history, best_epoch):
+        console.print(note, soft_wrap=True)
+    return Result(run.run_id, folder, best, best_epoch, metrics)
 
 
 def start_tags(config: Mapping[str, Any], plan: Plan) -> dict[str, str]:
@@ -113,5 +126,6 @@ def closing_rows(
     rows["wall time"] = f"{seconds:.1f} s, of which training {training_seconds:.1f} s"
     rows["MLflow run"] = run.run_id
     rows["folder"] = str(result.folder)
-    rows["open it"] = f"make ui, then http://127.0.0.1:5000/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    page = f"experiments/{run.experiment_id}/runs/{run.run_id}?workflowType=machine_learning"
+    rows["open it"] = f"make ui, then http://127.0.0.1:5000/#/{page}"
     return rows

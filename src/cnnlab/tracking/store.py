@@ -18,6 +18,8 @@ from filelock import FileLock
 from cnnlab.errors import UsageError
 
 SQLITE = "sqlite:///"
+# Without it MLflow's pages open as those of a chat application: traces, judges, prompts.
+MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 ALLOWED = "allowed: sqlite:///FILE, http(s)://SERVER, or a database MLflow knows (postgresql://, mysql://)"
 
 
@@ -84,7 +86,7 @@ def _create_experiment(client, uri: str, name: str) -> str:
     file = sqlite_file(uri)
     location = (file.parent / "artifacts" / name).as_uri() if file else None
     try:
-        return client.create_experiment(name, artifact_location=location)
+        return client.create_experiment(name, artifact_location=location, tags=MODEL_TRAINING)
     except MlflowException as error:
         # A server has no lock of ours: somebody else may have been first.
         if error.error_code == "RESOURCE_ALREADY_EXISTS" and (found := client.get_experiment_by_name(name)):
