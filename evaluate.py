@@ -1,10 +1,8 @@
 """Measure a trained classifier: python evaluate.py run=RUN_ID split=test (see --help)."""
 
-import sys
-
 import hydra
 
-from cnnlab.door import exit_code, plain_errors
+from cnnlab.door import enter, plain_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
@@ -16,5 +14,4 @@ def main(config):
 
 
 if __name__ == "__main__":
-    main()
-    sys.exit(exit_code())
+    enter(main)

@@ -1,10 +1,8 @@
 """Ask a trained classifier about images: python predict.py run=RUN_ID image=shirt.png (see --help)."""
 
-import sys
-
 import hydra
 
-from cnnlab.door import exit_code, plain_errors
+from cnnlab.door import enter, plain_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="predict")
@@ -16,5 +14,4 @@ def main(config):
 
 
 if __name__ == "__main__":
-    main()
-    sys.exit(exit_code())
+    enter(main)
