@@ -96,7 +96,7 @@ class TestRecord:
         names = {item.path for item in client.list_artifacts(trained.run.info.run_id)}
         assert {"config.yaml", "environment.txt", "checkpoints"} <= names
         (checkpoint,) = client.list_artifacts(trained.run.info.run_id, "checkpoints")
-        assert re.fullmatch(r"checkpoints/epoch=0\d-val_loss=\d\.\d{4}\.ckpt", checkpoint.path)
+        assert re.fullmatch(r"checkpoints/epoch_0\d-val_loss_\d\.\d{4}\.ckpt", checkpoint.path)
         text = mlflow.artifacts.load_text(f"{trained.run.info.artifact_uri}/config.yaml")
         assert OmegaConf.create(text).model.filters == [4, 8]
         assert "torch==" in mlflow.artifacts.load_text(f"{trained.run.info.artifact_uri}/environment.txt")

@@ -25,7 +25,7 @@ class Classifier(pl.LightningModule):
     `regularization` holds l2, l1 and label_smoothing; dropout is part of the network. `make_optimizer` takes the
     parameters, `make_scheduler` the optimizer and the number of optimizer steps of the whole training.
     `description` is kept in every checkpoint, so that it can be rebuilt from the file alone: plain types only,
-    because checkpoints are loaded with `weights_only=True`.
+    because checkpoints are loaded with `weights_only=True`. `augmentation` changes training batches alone.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Classifier(pl.LightningModule):
         make_optimizer: Callable[..., Optimizer],
         make_scheduler: Callable[[Optimizer, int], LRScheduler] | None,
         description: dict[str, Any],
+        augmentation: nn.Module | None = None,
     ):
         super().__init__()
         self.scaling = scaling
@@ -46,6 +47,7 @@ class Classifier(pl.LightningModule):
         self.make_optimizer = make_optimizer
         self.make_scheduler = make_scheduler
         self.description = description
+        self.augmentation = augmentation
         self.train_sums, self.val_sums, self.test_sums = EpochSums(), EpochSums(), EpochSums()
         self.collector = Collector()
         self.predictions: Predictions | None = None  # of the whole test split, once it has been read
@@ -77,13 +79,20 @@ class Classifier(pl.LightningModule):
         return getattr(self, f"{split}_sums")
 
     def objective(self, split: str, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Return what training minimizes over a batch, after adding the batch to the epoch's sums."""
+        """Return what training minimizes over a batch, after adding the batch to the epoch's sums.
+
+        Training images are augmented first; an augmentation that blends images blends their labels too, and the
+        cross-entropy is then taken against the blend.
+        """
         images, labels = batch
+        targets = labels
+        if split == "train" and self.augmentation is not None:
+            images, targets = self.augmentation(images, labels)
         logits = self(images)
-        loss = F.cross_entropy(logits, labels)
+        loss = F.cross_entropy(logits, targets)
         fitted = loss
         if self.label_smoothing:
-            fitted = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+            fitted = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         objective = fitted + self.penalty()
         self.sums(split).update(loss, objective, logits, labels)
         if split == "test":

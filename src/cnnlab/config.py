@@ -71,7 +71,7 @@ def optional(rule: Rule) -> Rule:
 
 
 PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "trainer.accelerator")
-TRAINING = ("dataset", "model", "regularization", "optimizer", "scheduler", "trainer", "callbacks")
+TRAINING = ("dataset", "model", "regularization", "augmentation", "optimizer", "scheduler", "trainer", "callbacks")
 SECTIONS = (*TRAINING, "tracking", "figures")
 SHARE = number(0, 1)
 RULES: dict[str, Rule] = {
@@ -91,9 +91,17 @@ RULES: dict[str, Rule] = {
     "optimizer.fused": optional(flag),
     "scheduler.warmup_fraction": SHARE,
     "scheduler.final_factor": number(0),
+    "augmentation.max_shift": whole(1),
+    "augmentation.size": whole(1),
+    "augmentation.alpha": number(0, open_start=True),
+    "augmentation.degrees": number(0, 180),
+    "augmentation.shear": number(0, 90),
+    "augmentation.scale": SHARE,
+    "augmentation.translate": SHARE,
     "trainer.max_epochs": whole(1),
     "trainer.num_nodes": whole(1),
     "callbacks.early_stopping.patience": whole(0),
+    "callbacks.ema_decay": optional(SHARE),
     "tracking.uri": text,
     "tracking.experiment_name": text,
     "tracking.run_name": text,
@@ -138,7 +146,8 @@ def check(config: Mapping[str, Any]) -> list[str]:
 def _check_monitors(config: Mapping[str, Any]) -> list[str]:
     problems = []
     no_validation = flatten(config).get("dataset.validation.fraction") == 0
-    for name, section in config["callbacks"].items():
+    for name in ("checkpoint", "early_stopping"):
+        section = config["callbacks"].get(name)
         monitor = section and section.get("monitor")
         if monitor is None:
             continue

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cnnlab import config as configuration
 from cnnlab.classifier import Classifier
@@ -96,6 +97,7 @@ def build_classifier(config: Mapping[str, Any], data: ImageData, batches: InMemo
     if network is not None and make_optimizer is not None:
         collect(problems, _try_optimizer, make_optimizer, network)
     train_images = data.train_images if batches is None else data.train_images[batches.train_index]
+    augmentation = collect(problems, build_augmentation, config["augmentation"], data.classes)
     scaling = collect(problems, Scaling.fit, config["dataset"]["scaling"], train_images)
     if problems:
         raise UsageError(*problems)
@@ -105,7 +107,8 @@ def build_classifier(config: Mapping[str, Any], data: ImageData, batches: InMemo
         "class_names": list(data.class_names),
         "border": border_brightness(train_images),
     }
-    return Classifier(scaling, network, config["regularization"], make_optimizer, make_scheduler, description)
+    parts = (scaling, network, config["regularization"], make_optimizer, make_scheduler, description)
+    return Classifier(*parts, augmentation)
 
 
 def build_network(config: Mapping[str, Any], input_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -113,6 +116,14 @@ def build_network(config: Mapping[str, Any], input_shape: tuple[int, int, int], 
     settings = {key: value for key, value in config["model"].items() if key != "name"}
     dropout = {key: config["regularization"][key] for key in ("conv_dropout", "dense_dropout")}
     return _instantiate("model", settings, input_shape=input_shape, classes=classes, **dropout)
+
+
+def build_augmentation(settings: Mapping[str, Any], classes: int) -> nn.Module | None:
+    """Instantiate the `augmentation` section for a number of classes; None where it changes nothing."""
+    if "_target_" not in settings:
+        return None
+    named = {key: value for key, value in settings.items() if key != "name"}
+    return _instantiate("augmentation", named, classes=classes)
 
 
 def build_partial(section: str, settings: Mapping[str, Any]) -> Any:
@@ -127,16 +138,18 @@ def build_callbacks(config: Mapping[str, Any], folder: Path) -> tuple[ModelCheck
     settings = config["callbacks"]
     watched = settings["checkpoint"]["monitor"]
     has_validation = config["dataset"]["validation"]["fraction"] > 0
-    named_loss = "val_loss={val/loss:.4f}" if has_validation else "train_loss={train/loss:.4f}"
+    named_loss = "val_loss_{val/loss:.4f}" if has_validation else "train_loss_{train/loss:.4f}"
     checkpoint = ModelCheckpoint(
         dirpath=folder / "checkpoints",
-        filename=f"epoch={{epoch:02d}}-{named_loss}",
+        filename=f"epoch_{{epoch:02d}}-{named_loss}",  # no "=": a command line would have to quote it
         auto_insert_metric_name=False,
         monitor=watched,
         mode=monitors().get(watched, "min"),
         save_on_train_epoch_end=True,
     )
     callbacks: list[pl.Callback] = [checkpoint]
+    if (decay := settings["ema_decay"]) is not None:
+        callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(decay)))
     if console.is_terminal:
         callbacks.append(EpochBar())
     if stopping := settings["early_stopping"]:

@@ -52,8 +52,7 @@ def train(config: DictConfig) -> Result | None:
         fit_started = time.perf_counter()
         plan.trainer.fit(plan.classifier, plan.batches)
         training_seconds = time.perf_counter() - fit_started
-        best = Path(plan.checkpoint.best_model_path)
-        tested = plan.trainer.test(plan.classifier, plan.batches, ckpt_path=best, weights_only=True, verbose=False)[0]
+        tested = test_best(plan)
         if not run:
             return None
 
@@ -61,6 +60,17 @@ def train(config: DictConfig) -> Result | None:
 
     show_closing(closing_rows(result, run, plan, time.perf_counter() - started, training_seconds))
     return result
+
+
+def test_best(plan: Plan) -> Mapping[str, float]:
+    """Load the best checkpoint's weights and return the metrics of the test split, which is read here and only here.
+
+    Not through the trainer's `ckpt_path`: where weights are averaged, that restores those training would continue with,
+    and not the averaged ones, which were validated.
+    """
+    content = torch.load(plan.checkpoint.best_model_path, map_location="cpu", weights_only=True)
+    plan.classifier.load_state_dict(content["state_dict"])
+    return plan.trainer.test(plan.classifier, plan.batches, verbose=False)[0]
 
 
 def conclude(

@@ -85,7 +85,7 @@ def _spare_driver_questions() -> None:
 
 def _quiet() -> None:
     """Keep the libraries' chatter off the screen: it would bury what the run itself says."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "mlflow"):
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "mlflow", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (".*isinstance.treespec, LeafSpec.*", ".*No complete tensor found.*"):
         warnings.filterwarnings("ignore", message)

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "mlflow", "optuna")
 UNTRACKED_LIMIT = 100_000  # bytes of a new file that still goes into the diff
@@ -27,6 +28,8 @@ def command_tags() -> dict[str, str]:
     if HydraConfig.initialized():
         hydra = HydraConfig.get()
         tags["overrides"] = shlex.join(hydra.overrides.task)
+        if hydra.mode == RunMode.MULTIRUN:
+            tags["multirun"] = hydra.sweep.dir  # the same for all jobs of one `train.py -m`
         if experiment := hydra.runtime.choices.get("experiment"):
             tags["experiment"] = experiment
     return tags
