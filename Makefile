@@ -21,15 +21,8 @@ train: $(STAMP) ## train deep_cnn on the bundled digits (ARGS="dataset=mnist see
 test: $(STAMP) ## run the test suite without the slow tests (ARGS="tests/models -x")
 	$(BIN)/python -m pytest $(ARGS)
 
-# A missing database is created first, under a lock: MLflow's own creation breaks when a training run creates it too.
 ui: $(STAMP) ## open the tracked runs on http://127.0.0.1:5000 (PORT=5001)
-	@uri=$${MLFLOW_TRACKING_URI:-sqlite:///mlruns/mlflow.db}; \
-	case $$uri in http://* | https://*) echo "the runs are on a tracking server: open $$uri"; exit 0 ;; esac; \
-	if [ -n "$$MLFLOW_TRACKING_URI" ] || [ ! -s mlruns/mlflow.db ]; then \
-		$(BIN)/python -m cnnlab.tracking.store || exit; \
-	fi; \
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false exec $(BIN)/mlflow ui --workers 1 --host 127.0.0.1 --port $(PORT) \
-		--backend-store-uri "$$uri"
+	@exec $(BIN)/python -m cnnlab.tracking.ui $(PORT)
 
 report: $(STAMP) ## print the leaderboard of all tracked runs, mean and spread over seeds
 	$(BIN)/python -m cnnlab.report $(ARGS)

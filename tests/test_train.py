@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sqlite3
@@ -198,3 +199,16 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path):
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1 and "http://127.0.0.1:9" in done.stderr
     assert time.monotonic() - started < 240, "MLflow's own patience, four minutes, is not a user's"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_is_one_line_and_the_run_is_failed(tmp_path):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(tmp_path)], check=True)
+    try:
+        done = run(tmp_path, "train.py", "model=deep_cnn", "trainer.max_epochs=2", "figures.enabled=false")
+        assert done.returncode == 1
+        assert [line for line in done.stderr.splitlines() if "Traceback" in line] == []
+        assert done.stderr.splitlines()[-1].startswith("error: the disk is full")
+        assert statuses(tmp_path) == ["FAILED"]
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)

@@ -43,13 +43,23 @@ def plain_errors() -> Iterator[None]:
     except UsageError as error:
         _report(error.problems, USAGE)
         _remove_empty_output()
-    except OSError as error:
-        if error.errno not in FULL:
+    except Exception as error:
+        if not _disk_is_full(error):
             raise
-        _report([f"the disk is full: {error.filename or error}"], 1)
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        _report([f"the disk is full: no room under {folder} or in the tracking store; the run is not complete"], 1)
     except Interruption as interruption:
         _report([f"stopped by {interruption.name}"], interruption.exit_code)
         sys.exit(interruption.exit_code)
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Return whether a full disk is behind an error; SQLite and MLflow wrap it in errors of their own."""
+    while error is not None:
+        if (isinstance(error, OSError) and error.errno in FULL) or "disk is full" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _report(lines: list[str], code: int) -> None:

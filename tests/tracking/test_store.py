@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 
 import mlflow
+import psutil
 import pytest
 
 from cnnlab.errors import UsageError
@@ -45,3 +49,27 @@ def test_refuses_a_deleted_experiment(tmp_path):
     mlflow.MlflowClient(uri).delete_experiment(prepare(uri, "gone"))
     with pytest.raises(UsageError, match=r"gone.*restore"):
         prepare(uri, "gone")
+
+
+def test_ui_serves_a_store_that_was_not_there(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnnlab.tracking.ui", str(port)], cwd=tmp_path, env=environment(), stdout=-1, stderr=-1
+    )
+    try:
+        for _ in range(300):
+            try:
+                body = urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).read()
+                break
+            except OSError:
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.2)
+        assert body == b"OK"
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) == 1, "one server, one worker"
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+    assert (tmp_path / "mlruns" / "mlflow.db").exists()

@@ -14,7 +14,7 @@ from mlflow.entities import Metric, Param
 from mlflow.utils.time import get_current_time_millis
 
 from cnnlab.interruption import Interruption, held
-from cnnlab.tracking.store import prepare
+from cnnlab.tracking.store import prepare, reserved_space
 
 PARAMETER_LIMIT = 6000  # characters, MLflow's own limit of a parameter's value
 BATCH_LIMIT = 100  # parameters MLflow takes in one call
@@ -67,20 +67,23 @@ def open_run(settings: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[T
     """
     experiment_id = prepare(settings["uri"], settings["experiment_name"])
     run = None
-    try:
-        with held():
-            run = _start(settings, experiment_id, tags)
-        yield run
-        with held():
-            mlflow.end_run("FINISHED")
-    except Interruption as interruption:
-        with held():
-            _end(run, "KILLED", {"interruption": interruption.name})
-        raise
-    except BaseException as error:
-        with held():
-            _end(run, "FAILED", {"error": f"{type(error).__name__}: {error}"}, traceback.format_exc())
-        raise
+    with reserved_space(settings["uri"]) as free_space:
+        try:
+            with held():
+                run = _start(settings, experiment_id, tags)
+            yield run
+            with held():
+                mlflow.end_run("FINISHED")
+        except Interruption as interruption:
+            with held():
+                free_space()
+                _end(run, "KILLED", {"interruption": interruption.name})
+            raise
+        except BaseException as error:
+            with held():
+                free_space()
+                _end(run, "FAILED", {"error": f"{type(error).__name__}: {error}"}, traceback.format_exc())
+            raise
 
 
 def _start(settings: Mapping[str, Any], experiment_id: str, tags: Mapping[str, str]) -> TrackedRun:

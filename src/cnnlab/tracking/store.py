@@ -7,8 +7,7 @@ experiment that two create at once. Both happen here, under a file lock.
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -20,6 +19,7 @@ from cnnlab.errors import UsageError
 SQLITE = "sqlite:///"
 # Without it MLflow's pages open as those of a chat application: traces, judges, prompts.
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+RESERVE = 256 * 1024  # bytes
 ALLOWED = "allowed: sqlite:///FILE, http(s)://SERVER, or a database MLflow knows (postgresql://, mysql://)"
 
 
@@ -107,6 +107,24 @@ def locked(uri: str) -> Iterator[None]:
 
 
 @contextmanager
+def reserved_space(uri: str) -> Iterator[Callable[[], None]]:
+    """Hold some disk space beside a SQLite store, and yield the function that frees it.
+
+    A run that dies of a full disk still has to write that it failed, and for that it needs a few pages.
+    """
+    file = sqlite_file(uri)
+    if file is None:
+        yield lambda: None
+        return
+    reserve = file.with_name(f".reserve-{os.getpid()}")
+    reserve.write_bytes(b"\0" * RESERVE)
+    try:
+        yield lambda: reserve.unlink(missing_ok=True)
+    finally:
+        reserve.unlink(missing_ok=True)
+
+
+@contextmanager
 def patience_of_seconds() -> Iterator[None]:
     """Let MLflow give up on an absent server after seconds; its default of seven retries takes four minutes."""
     name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -122,10 +140,3 @@ def patience_of_seconds() -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
-
-
-if __name__ == "__main__":
-    try:
-        prepare(os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db"), "digits")
-    except UsageError as error:
-        sys.exit("\n".join(error.problems))
