@@ -1,0 +1,50 @@
+"""Trials an hour with two workers against one, for a model that one core can feed.
+
+    python benchmarks/sweep_workers.py [--trials 40] [--repeats 3]
+
+Needs two idle cores. Counts from the first trial's start to the last trial's end: starting a worker is paid once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import optuna
+
+ROOT = Path(__file__).resolve().parents[1]
+SWEEP = ["model=mlp", "search=mlp", "sampler=random", "pruner=none", "callbacks=best_checkpoint"]
+SWEEP += ["trainer.max_epochs=5", "sweep.final_seeds=0", "sweep.name=speed"]
+
+
+def trials_an_hour(workers: int, trials: int) -> float:
+    """Run one sweep in a folder of its own; return its rate."""
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = [f"sweep.n_workers={workers}", f"sweep.n_trials={trials}"]
+        command = [sys.executable, str(ROOT / "sweep.py"), *SWEEP, *sizes]
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.load_study(study_name="speed", storage=f"sqlite:///{folder}/mlruns/sweeps.db")
+        ended = study.get_trials()
+    first, last = min(trial.datetime_start for trial in ended), max(trial.datetime_complete for trial in ended)
+    return 3600 * len(ended) / (last - first).total_seconds()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    # One after the other within each repeat: a machine that slows down slows both.
+    rates = [(trials_an_hour(1, options.trials), trials_an_hour(2, options.trials)) for _ in range(options.repeats)]
+    for one, two in rates:
+        print(f"1 worker {one:.0f}, 2 workers {two:.0f} trials an hour: {two / one:.2f} times")
+    print(f"median {statistics.median(two / one for one, two in rates):.2f} times (n={len(rates)}; goal: 1.7)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""What a sweep optimizes: a validation metric, alone or against the size or the speed of the network."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnlab.errors import UsageError, unknown
+from cnnlab.metrics import monitors
+
+# The test split never selects, and training metrics reward overfitting.
+METRICS = {name: direction for name, direction in monitors().items() if name.startswith("val/")}
+COSTS = ("parameters", "latency")
+WARM_UP, MEASURED = 10, 50  # forward passes
+
+
+@dataclass(frozen=True)
+class Goals:
+    """One or two objectives by name; the first is the validation metric that pruning and the winner go by."""
+
+    names: tuple[str, ...]
+
+    @property
+    def metric(self) -> str:
+        return self.names[0]
+
+    @property
+    def directions(self) -> list[str]:
+        """'minimize' or 'maximize' for each name, as Optuna calls them."""
+        return ["maximize" if name.endswith("/acc") else "minimize" for name in self.names]
+
+    @property
+    def single(self) -> bool:
+        return len(self.names) == 1
+
+    def best(self, trials: Sequence[Any]) -> Any:
+        """Return the trial with the best metric among those given, or None; the earliest of equals."""
+        sign = 1 if self.directions[0] == "minimize" else -1
+        return min(trials, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
+
+
+def read_goals(objective: Any, config: Mapping[str, Any]) -> Goals:
+    """Return the goals of `sweep.objective`, a name or a list; raises UsageError where they cannot be optimized."""
+    names = tuple(objective) if isinstance(objective, list | tuple) else (objective,)
+    problems = []
+    if not names or names[0] not in METRICS:
+        problems.append(unknown("sweep.objective", names[0] if names else "", METRICS))
+    problems += [
+        unknown("sweep.objective", f"[{names[0]},{name}]", [f"[{names[0]},{cost}]" for cost in COSTS])
+        for name in names[1:]
+        if name not in COSTS
+    ]
+    if len(names) > 2 or len(set(names)) < len(names):
+        problems.append(f"sweep.objective={list(names)!r} is not allowed; it takes one objective or two different ones")
+    if config["dataset"]["validation"]["fraction"] == 0:
+        problems.append(
+            f"sweep.objective={names[0]!r} needs a validation split, but dataset.validation.fraction=0; "
+            "give it a fraction: the test split never selects"
+        )
+    if problems:
+        raise UsageError(*problems)
+    return Goals(names)
+
+
+def cost(name: str, network: nn.Module, input_shape: tuple[int, int, int]) -> float:
+    """Return the network's number of parameters, or its latency: median milliseconds for one image."""
+    if name == "parameters":
+        return float(sum(parameter.numel() for parameter in network.parameters()))
+    device = next(network.parameters()).device
+    image = torch.zeros(1, *input_shape, device=device)
+    training, seconds = network.training, []
+    network.eval()
+    with torch.inference_mode():
+        for _ in range(WARM_UP + MEASURED):
+            started = time.perf_counter()
+            network(image)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds.append(time.perf_counter() - started)
+    network.train(training)
+    return 1000 * statistics.median(seconds[WARM_UP:])

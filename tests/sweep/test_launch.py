@@ -1,0 +1,40 @@
+"""Workers get their share of the machine, and their deaths are noticed."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from cnnlab.sweep.launch import Crew, WorkersFailed, available_cores, share, visible_devices
+
+
+def test_threads_are_divided_and_devices_handed_out_in_turn():
+    shares = [share(index, 3, ["0", "GPU-5"]) for index in range(3)]
+    assert [given["CUDA_VISIBLE_DEVICES"] for given in shares] == ["0", "GPU-5", "0"]
+    assert {given["OMP_NUM_THREADS"] for given in shares} == {"3"}
+    assert "CUDA_VISIBLE_DEVICES" not in share(0, 3, [])
+
+
+def test_no_devices_are_handed_out_on_the_cpu():
+    assert visible_devices("cpu") == []
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a process to a core")
+def test_only_cores_this_process_may_use_count():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert available_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def test_workers_that_cannot_start_are_given_up_with_their_last_words(tmp_path, monkeypatch):
+    monkeypatch.setattr("cnnlab.sweep.launch.DEATHS", 1)
+    # An order without a configuration: every worker dies over it.
+    with pytest.raises(WorkersFailed, match="KeyError: 'config'"), Crew({"reseed": False}, 1, [], tmp_path) as crew:
+        while crew.tend(False):
+            time.sleep(0.1)
+    assert (tmp_path / "worker-0.log").read_text().count("Traceback") == 2

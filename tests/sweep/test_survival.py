@@ -1,0 +1,84 @@
+"""Workers and whole sweeps are killed at random; the study must end with exactly its number of trials."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from cnnlab.sweep.study import counted
+from sweep_commands import run, start, study_in, tracked_runs
+
+TRIALS = 60
+KILLS = 10
+
+
+def workers_of(process) -> list[psutil.Process]:
+    found = []
+    try:
+        for child in psutil.Process(process.pid).children():
+            if "cnnlab.sweep.worker" in " ".join(child.cmdline()):
+                found.append(child)
+    except psutil.NoSuchProcess:  # one of them, or the launch, has just ended
+        pass
+    return found
+
+
+def finished(folder) -> int:
+    try:
+        return len(study_in(folder).get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))
+    except Exception:  # the study or its database is not there yet
+        return 0
+
+
+@pytest.mark.slow
+def test_workers_killed_at_random_lose_and_add_no_trial(tmp_path):
+    chance = random.Random(0)
+    process = start(
+        tmp_path, f"sweep.n_trials={TRIALS}", "sweep.n_workers=2", "sweep.retries=10", "trainer.max_epochs=3"
+    )
+    killed = 0
+    for kill in range(KILLS):
+        goal = kill * (TRIALS - 10) // KILLS + 1
+        while finished(tmp_path) < goal and process.poll() is None:
+            time.sleep(0.2)
+        time.sleep(chance.uniform(0, 1))
+        if workers := workers_of(process):
+            chance.choice(workers).send_signal(signal.SIGKILL)
+            killed += 1
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    assert killed == KILLS
+    trials = counted(study_in(tmp_path).get_trials())
+    assert [trial.state for trial in trials].count(TrialState.FAIL) == 0
+    assert len(trials) == TRIALS
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    assert not [run for run in tracked_runs(tmp_path) if run.info.status == "RUNNING"]
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_continues_to_exactly_its_total(tmp_path):
+    process = start(tmp_path, "sweep.n_trials=8", "sweep.n_workers=2", "trainer.max_epochs=3")
+    workers: list[psutil.Process] = []
+    while finished(tmp_path) < 2 and process.poll() is None:
+        workers = workers_of(process)
+        time.sleep(0.1)
+    for victim in [psutil.Process(process.pid), *workers]:
+        victim.kill()
+    process.wait()
+    before = {trial.number: trial.values for trial in study_in(tmp_path).get_trials(states=(TrialState.COMPLETE,))}
+    assert 0 < len(before) < 8
+
+    said = run(tmp_path, "sweep.n_trials=8", "sweep.n_workers=1", "trainer.max_epochs=3")
+    assert "continues with" in said
+    trials = study_in(tmp_path).get_trials()
+    assert len(counted(trials)) == 8
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in counted(trials))
+    assert {number: trials[number].values for number in before} == before
+    runs = tracked_runs(tmp_path)
+    assert "RUNNING" not in [found.info.status for found in runs]
+    assert len([found for found in runs if "trial.state" in found.data.tags]) == 8

@@ -1,0 +1,154 @@
+"""A whole sweep, as a user runs it, and what can be done with what it leaves."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+from optuna.trial import TrialState
+
+from cnnlab.sweep.study import RESULT, RUN, counted
+from sweep_commands import ROOT, run, start, study_in, tracked, tracked_runs
+
+SWEEP = ["trainer.max_epochs=2", "sweep.final_seeds=2", "tracking.log_model=false"]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    said = run(folder, *SWEEP, "sweep.n_trials=5", "sweep.n_workers=2")
+    (output,) = (file.parent for file in folder.glob("outputs/*/*/trials.csv"))
+    return folder, output, said
+
+
+def runs_by_role(folder):
+    runs = tracked_runs(folder)
+    (parent,) = (found for found in runs if found.data.tags.get("sweep.role") == "sweep")
+    finals = [found for found in runs if found.data.tags.get("sweep.role") == "winner"]
+    return parent, [found for found in runs if "trial.number" in found.data.tags], finals
+
+
+def test_trials_are_children_of_one_run(swept):
+    folder, _, _ = swept
+    parent, trials, finals = runs_by_role(folder)
+    assert {found.data.tags["mlflow.parentRunId"] for found in [*trials, *finals]} == {parent.info.run_id}
+    assert sorted(int(found.data.tags["trial.number"]) for found in trials) == [0, 1, 2, 3, 4]
+    assert {found.info.status for found in [parent, *trials, *finals]} == {"FINISHED"}
+    study = study_in(folder)
+    for trial in study.get_trials():
+        found = tracked(folder).get_run(trial.user_attrs[RUN])
+        assert found.data.params["optimizer.lr"] == str(trial.params["optimizer.lr"])
+        assert found.data.tags["trial.state"] == trial.state.name.lower()
+
+
+def test_only_the_winner_is_tested_and_by_mean_and_spread(swept):
+    folder, _, said = swept
+    parent, trials, finals = runs_by_role(folder)
+    assert not [name for found in trials for name in found.data.metrics if name.startswith("test/")]
+    accuracies = [found.data.metrics["test/acc"] for found in finals]
+    assert sorted(found.data.params["seed"] for found in finals) == ["1", "2"]
+    assert parent.data.metrics["winner/test/acc_mean"] == pytest.approx(statistics.fmean(accuracies))
+    assert parent.data.metrics["winner/test/acc_std"] == pytest.approx(statistics.stdev(accuracies))
+    assert f"{statistics.fmean(accuracies):.4f} ± {statistics.stdev(accuracies):.4f} (n=2)" in said
+
+
+def test_the_run_keeps_table_plots_and_winner(swept):
+    folder, output, _ = swept
+    parent, _, _ = runs_by_role(folder)
+    client = tracked(folder)
+    assert {item.path for item in client.list_artifacts(parent.info.run_id)} == {"trials.csv", "plots", "experiment"}
+    plots = {item.path for item in client.list_artifacts(parent.info.run_id, "plots")}
+    names = ("history", "importances", "parallel_coordinate", "slice", "contour", "intermediate_values")
+    assert plots == {"plots/plots.html", *(f"plots/{name}.png" for name in names)}
+    page = (output / "plots" / "plots.html").read_text()
+    assert page.count("Plotly.newPlot(") >= len(names)
+    rows = list(csv.DictReader((output / "trials.csv").open()))
+    study = study_in(folder)
+    assert [row["state"] for row in rows] == [trial.state.name.lower() for trial in study.get_trials()]
+    assert float(parent.data.metrics["best/val/acc"]) == max(
+        float(row["val/acc"]) for row in rows if row["state"] == "complete"
+    )
+
+
+@pytest.mark.slow
+def test_the_winner_runs_as_an_experiment(swept, tmp_path):
+    folder, output, _ = swept
+    best = study_in(folder).best_trial
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "CNNLAB_"))}
+    subprocess.run(
+        [sys.executable, ROOT / "train.py", "--config-dir", output, "experiment=best"],
+        cwd=tmp_path,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    (found,) = tracked_runs(tmp_path)
+    assert found.data.params["optimizer.lr"] == str(best.params["optimizer.lr"])
+    assert found.data.params["model.hidden_units"] == best.params["model.hidden_units"]
+    assert found.data.params["trainer.max_epochs"] == "2"
+    # The same seed as the trials: the winner's own training again, to the last digit.
+    assert found.data.metrics["val/acc"] == pytest.approx(best.user_attrs[RESULT]["val/acc"], abs=0)
+
+
+def test_a_changed_space_or_objective_is_refused_with_the_difference(swept):
+    folder, _, _ = swept
+    change = ["sweep.objective=val/loss", "optimizer.eps=1e-6", '+search.optimizer.weight_decay="choice(0, 0.1)"']
+    said = run(folder, *SWEEP, *change, code=2)
+    assert "sweep.objective is ['val/loss'], but ['val/acc'] in the study" in said
+    assert "search.optimizer.weight_decay is 'choice(0, 0.1)', but absent in the study" in said
+    assert "optimizer.eps is 1e-06, but 1e-07 in the study" in said
+
+
+@pytest.mark.slow
+def test_more_trials_continue_the_study(swept):
+    folder, _, _ = swept
+    before = [trial.params for trial in study_in(folder).get_trials()]
+    said = run(folder, *SWEEP, "sweep.n_trials=7", "sweep.final_seeds=0")
+    assert "continues with 5 of 7 trials" in said
+    trials = study_in(folder).get_trials()
+    assert [trial.params for trial in trials[:5]] == before
+    assert len(trials) == 7
+    assert len(runs_by_role(folder)[1]) == 7
+
+
+@pytest.mark.slow
+def test_when_every_trial_fails_the_sweep_stops_with_the_reason(tmp_path):
+    diverging = ["optimizer=sgd", "search=none", '+search.optimizer.lr="interval(1e30, 2e30)"']
+    said = run(tmp_path, *diverging, "sweep.stop_after_failures=3", code=2)
+    assert "every trial failed: Diverged: train/loss is nan in epoch 1" in said
+    assert len(study_in(tmp_path).get_trials()) == 3
+    parent, trials, _ = runs_by_role(tmp_path)
+    assert parent.info.status == "FAILED"
+    assert {found.info.status for found in trials} == {"FAILED"}
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_ends_its_trials_as_killed_and_writes_its_summary(tmp_path):
+    long = ["trainer.max_epochs=200", "callbacks=best_checkpoint", "pruner=none", "sweep.n_trials=3"]
+    process = start(tmp_path, *long)
+    while process.poll() is None and not running_epochs(tmp_path):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "stopped by SIGINT" in said
+    parent, trials, _ = runs_by_role(tmp_path)
+    assert parent.info.status == "KILLED"
+    assert {found.info.status for found in trials} == {"KILLED"}
+    assert "trials.csv" in {item.path for item in tracked(tmp_path).list_artifacts(parent.info.run_id)}
+    states = [trial.state for trial in study_in(tmp_path).get_trials()]
+    assert states == [TrialState.FAIL, TrialState.WAITING]
+    assert len(counted(study_in(tmp_path).get_trials())) == 1
+
+
+def running_epochs(folder) -> bool:
+    try:
+        return any(trial.intermediate_values for trial in study_in(folder).get_trials())
+    except Exception:  # the study or its database is not there yet
+        return False

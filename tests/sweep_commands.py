@@ -1,0 +1,50 @@
+"""Runs of sweep.py as a user starts them, and what they leave behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import optuna
+
+ROOT = Path(__file__).resolve().parents[1]
+# One epoch of a small network on the bundled digits: a trial of a tenth of a second.
+QUICK = ["model=dnn", "search=mlp", "trainer.max_epochs=1", "sweep.final_seeds=0", "figures.enabled=false"]
+
+
+def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    """Start a quick sweep in `folder`; its output can be read when it ended."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "CNNLAB_"))}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "sweep.py"), *QUICK, "sweep.name=study", *overrides],
+        cwd=folder,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(folder: Path, *overrides: str, code: int = 0) -> str:
+    """Run a quick sweep in `folder` to its end and return what it said; its exit code must be `code`."""
+    process = start(folder, *overrides)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == code, said
+    return said
+
+
+def study_in(folder: Path, name: str = "study") -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/mlruns/sweeps.db")
+
+
+def tracked(folder: Path) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+
+
+def tracked_runs(folder: Path) -> list[mlflow.entities.Run]:
+    client = tracked(folder)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client.search_runs(experiments, max_results=1000)
