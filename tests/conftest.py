@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+# A shell starts what it runs in the background with Ctrl-C ignored, children inherit that, and cnnlab respects it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from commands import run
+from commands import run  # noqa: E402
 
 
 @dataclass(frozen=True)

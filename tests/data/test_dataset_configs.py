@@ -31,7 +31,8 @@ def test_it_composes(name, monkeypatch):
     assert config["scaling"] in KINDS and config["validation"]["method"] in METHODS
     assert config["validation"] == {"method": "random", "fraction": 0.1, "seed": 42}
     extra = {"path", "image_size", "channels", "test_fraction", "test_seed"} if name == "image_folder" else set()
-    assert config.keys() == {"name", "root", "download", "scaling", "validation"} | extra
+    assert config["batch_size"] == (32 if name in ("digits", "image_folder") else 128)
+    assert config.keys() == {"name", "batch_size", "root", "download", "scaling", "validation"} | extra
 
 
 def test_the_environment_moves_the_root(monkeypatch):
