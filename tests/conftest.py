@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-# A shell starts what it runs in the background with Ctrl-C ignored, children inherit that, and cnnlab respects it.
+# A shell in the background ignores Ctrl-C, nohup a closed terminal; children inherit that, and cnnlab respects it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 from commands import run  # noqa: E402
 
