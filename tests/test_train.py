@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mlflow
@@ -194,11 +193,9 @@ class TestTogether:
 
 
 def test_a_server_that_is_not_there_is_one_line(tmp_path):
-    started = time.monotonic()
     done = run(tmp_path, "train.py", *QUICK, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1 and "http://127.0.0.1:9" in done.stderr
-    assert time.monotonic() - started < 240, "MLflow's own patience, four minutes, is not a user's"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
