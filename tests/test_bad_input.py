@@ -42,6 +42,9 @@ def problems(tmp_path: Path, *overrides: str) -> list[str]:
         ("dataset.scaling=units", ["dataset.scaling='units'", "did you mean 'unit'?"]),
         ("dataset.validation.fraction=1.5", ["dataset.validation.fraction=1.5"]),
         ("dataset.validation.fraction=0", ["callbacks.checkpoint.monitor='val/loss'", "callbacks=last_checkpoint"]),
+        ("dataset.validation.fraction=abc", ["dataset.validation.fraction='abc'", "below 1"]),
+        ("dataset.validation=null", ["dataset.validation is missing"]),
+        ("callbacks.checkpoint=null", ["callbacks.checkpoint is missing"]),
         ("dataset.name=mnits", ["mnits", "did you mean 'mnist'?"]),
         ("callbacks.checkpoint.monitor=test/acc", ["test/acc", "val/acc"]),
         ("callbacks.early_stopping.patience=-1", ["callbacks.early_stopping.patience=-1"]),
@@ -63,8 +66,10 @@ def test_network_too_deep_names_layer_and_shape(tmp_path):
 
 
 def test_all_problems_of_one_command_together(tmp_path):
-    found = problems(tmp_path, "seed=-1", "model.filters=[0]", "optimizer.lr=0", "trainer.devices=4")
-    for part in ("seed=-1", "model.filters=[0]", "optimizer.lr=0", "trainer.devices=4"):
+    given = ("seed=-1", "model.filters=[0]", "optimizer.lr=0", "trainer.devices=4", "dataset.validation.fraction=2")
+    found = problems(tmp_path, *given)
+    assert len(found) == len(given), found
+    for part in given:
         assert sum(part in line for line in found) == 1, (part, found)
 
 

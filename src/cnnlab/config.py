@@ -73,6 +73,7 @@ def optional(rule: Rule) -> Rule:
 PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "trainer.accelerator")
 TRAINING = ("dataset", "model", "regularization", "augmentation", "optimizer", "scheduler", "trainer", "callbacks")
 SECTIONS = (*TRAINING, "tracking", "figures")
+PARTS = (("dataset", "validation"), ("callbacks", "checkpoint"))
 SHARE = number(0, 1)
 RULES: dict[str, Rule] = {
     "seed": whole(0, 2**32 - 1),  # what numpy takes
@@ -98,6 +99,8 @@ RULES: dict[str, Rule] = {
     "augmentation.shear": number(0, 90),
     "augmentation.scale": SHARE,
     "augmentation.translate": SHARE,
+    "dataset.validation.fraction": SHARE,
+    "dataset.validation.seed": whole(0, 2**32 - 1),
     "trainer.max_epochs": whole(1),
     "trainer.num_nodes": whole(1),
     "callbacks.early_stopping.patience": whole(0),
@@ -132,6 +135,9 @@ def resolve(config: DictConfig) -> dict[str, Any]:
 def check(config: Mapping[str, Any]) -> list[str]:
     """Return one line for every value that is out of its range, in the order of the rules."""
     absent = [f"{name} is missing" for name in SECTIONS if not isinstance(config.get(name), Mapping)]
+    if absent:
+        return absent
+    absent = [f"{'.'.join(path)} is missing" for path in PARTS if not isinstance(config[path[0]].get(path[1]), Mapping)]
     if absent:
         return absent
     flat = flatten(config)

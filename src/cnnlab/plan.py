@@ -62,16 +62,21 @@ def make_plan(
     data = collect(problems, load_data, config["dataset"])
     batches = classifier = None
     if data is not None:
-        batches = collect(problems, build_batches, config, data) if isinstance(config["batch_size"], int) else None
         found: list[str] = []
+        batches = collect(found, build_batches, config, data) if isinstance(config["batch_size"], int) else None
         classifier = collect(found, build_classifier, config, data, batches)
-        # A value out of range was reported by its key already; what the optimizer then says of it adds nothing.
-        reported = any(line.startswith("optimizer.") for line in problems)
-        problems += [line for line in found if not (reported and line.startswith("optimizer:"))]
+        problems += news(found, problems)
     if problems:
         raise UsageError(*problems)
     assert data and batches and classifier and trainer and checkpoint
     return Plan(data, batches, classifier, trainer, checkpoint, logger)
+
+
+def news(found: list[str], known: list[str]) -> list[str]:
+    """Return the lines that say more than the known ones: a value out of range is refused once, by its key."""
+    keys = {line.split("=")[0] for line in known}
+    sections = {f"{key.split('.')[0]}:" for key in keys}
+    return [line for line in found if line.split("=")[0] not in keys and line.split()[0] not in sections]
 
 
 def build_batches(config: Mapping[str, Any], data: ImageData) -> InMemoryData:
