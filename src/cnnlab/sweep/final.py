@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from cnnlab.config import resolve
@@ -44,7 +43,6 @@ class Final:
     def run(self, trial: optuna.Trial, seed: int) -> float:
         name = {"seed": seed, "tracking.run_name": f"winner-seed{seed}", "tracking.system_metrics": False}
         values = resolve(apply(self.config, name))
-        pl.seed_everything(seed, workers=True, verbose=False)
         folder = self.folder / f"seed{seed}"
         plan = make_plan(values, folder, self.data)
         tags = start_tags(values, plan) | {PARENT_TAG: self.parent_run, "sweep.role": "winner"}

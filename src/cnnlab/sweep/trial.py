@@ -114,7 +114,6 @@ class Task:
 
     def train(self, trial: optuna.Trial, values: Mapping[str, Any], index: int, run: TrackedRun) -> Watch:
         """Fit one network and return what was seen; nothing is written to disk, since no trial is used again."""
-        pl.seed_everything(values["seed"], workers=True, verbose=False)
         plan = make_plan(values, self.folder, self.data)
         callbacks: list[pl.Callback] = plan.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.remove(plan.checkpoint)
