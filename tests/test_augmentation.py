@@ -28,7 +28,7 @@ LABELS = torch.arange(64) % 3
 
 
 def test_shift_moves_each_image_by_its_own_whole_pixels(dot):
-    images, targets = Shift(3, max_shift=2)(dot, LABELS)
+    images, targets = Shift(3, max_shift=2, flip=False)(dot, LABELS)
     assert images.dtype == torch.uint8 and images.shape == dot.shape
     assert torch.equal(targets, LABELS)
     places = images[:, 0].nonzero()[:, 1:]
@@ -40,9 +40,18 @@ def test_shift_moves_each_image_by_its_own_whole_pixels(dot):
 
 def test_shift_brings_black_in_from_outside():
     images = torch.full((200, 3, 5, 5), 255, dtype=torch.uint8)
-    shifted, _ = Shift(3, max_shift=1)(images, torch.zeros(200))
+    shifted, _ = Shift(3, max_shift=1, flip=False)(images, torch.zeros(200))
     # Moved by one in one direction: 5 of 25 pixels are black; in both: 9.
     assert set((shifted[:, 0] == 0).sum((1, 2)).tolist()) == {0, 5, 9}
+
+
+def test_shift_mirrors_half_of_the_images_when_told_to():
+    image = torch.arange(1, 13, dtype=torch.uint8).view(1, 1, 3, 4)
+    mirror = image.flip(3)
+    shifted, _ = Shift(3, max_shift=1, flip=True)(image.repeat(400, 1, 1, 1), torch.zeros(400))
+    seen = [sum(torch.equal(one, whole[0]) for one in shifted) for whole in (image, mirror)]
+    # One in 9 is not moved, half of those are mirrored: 22 of each, give or take 5.
+    assert all(5 < number < 45 for number in seen)
 
 
 def test_affine_without_amounts_changes_nothing():

@@ -108,3 +108,8 @@ def test_schedule_reaches_its_end(tmp_path, scheduler, last):
     assert rates[-1] == pytest.approx(last, abs=1e-6)
     if scheduler != "none":
         assert last < rates[0] < 0.001
+
+
+def test_training_flushes_numbers_too_small_for_the_processor(tmp_path):
+    make_plan(composed("model=dnn", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"), tmp_path)
+    assert not (torch.full((8,), 1e-30) * 1e-10).any()

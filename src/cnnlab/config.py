@@ -93,6 +93,7 @@ RULES: dict[str, Rule] = {
     "scheduler.warmup_fraction": SHARE,
     "scheduler.final_factor": number(0),
     "augmentation.max_shift": whole(1),
+    "augmentation.flip": flag,
     "augmentation.size": whole(1),
     "augmentation.alpha": number(0, open_start=True),
     "augmentation.degrees": number(0, 180),

@@ -100,7 +100,7 @@ def test_dropout_follows_downsampling_and_hidden_layers():
 
 def test_batch_normalization_replaces_the_bias_of_the_layer_before():
     network = build(normalization="batch", hidden_units=[6])
-    assert names(network)[:4] == ["conv1", "norm1", "pool1", "activation1"]
+    assert names(network)[:4] == ["conv1", "pool1", "norm1", "activation1"]
     biased = [name for name, layer in network.layers.named_children() if getattr(layer, "bias", None) is not None]
     assert biased == ["norm1", "norm2", "dense_norm1", "logits"]
 

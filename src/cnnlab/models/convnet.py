@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from cnnlab.errors import UsageError
+from cnnlab.models.dropout import Dropout
 from cnnlab.models.initializers import INITIALIZERS
 from cnnlab.models.layers import (
     ACTIVATIONS,
@@ -66,8 +67,10 @@ class Block:
 class ConvNet(nn.Module):
     """Convolution blocks, one for each of `filters`, then hidden dense layers, then a dense layer of logits.
 
-    A block is conv -> norm -> activation -> pool -> dropout, with max pooling moved before the activation where that
-    gives the same result with less work. `input_shape` is (channels, height, width); `kernel_size`, `stride` and
+    A block is conv -> norm -> activation -> pool -> dropout, with max pooling moved to just after the convolution for
+    activations that do not decrease. Without normalization that gives the same result with less work. With it the
+    maxima are normalized instead of all values: measured on experiment=mnist_speedrun, a third less time and val acc
+    .9925 instead of .9914 (means of 5 seeds). `input_shape` is (channels, height, width); `kernel_size`, `stride` and
     `pool_size` are one number for all blocks or a list with one for each; a `pool_size` of null or 0 leaves that block
     without pooling. `conv_dropout` follows the blocks that make the image smaller, `dense_dropout` the hidden dense
     layers. Raises `UsageError` with every option that is wrong, or with the first layer its image is too small for.
@@ -183,17 +186,17 @@ def block_layers(
             initializer=initializer,
         ),
     )
-    if normalization == "batch":
-        yield f"norm{block.number}", nn.BatchNorm2d(block.filters)
     tail: list[tuple[str, nn.Module]] = [(f"activation{block.number}", ACTIVATIONS[activation]())]
+    if normalization == "batch":
+        tail.insert(0, (f"norm{block.number}", nn.BatchNorm2d(block.filters)))
     pooling = POOLINGS[block.pooling]
     if pooling is not None and block.pools:
-        # The maximum of a non-decreasing function is the function of the maximum: pool first, activate a quarter.
+        # The maximum of a non-decreasing function is the function of the maximum: pool first, do the rest on a quarter.
         first = block.pooling == "max" and activation in NON_DECREASING
-        tail.insert(0 if first else 1, (f"pool{block.number}", pooling(block.pool_size)))
+        tail.insert(0 if first else len(tail), (f"pool{block.number}", pooling(block.pool_size)))
     yield from tail
     if dropout > 0 and block.downsamples:
-        yield f"dropout{block.number}", nn.Dropout(dropout)
+        yield f"dropout{block.number}", Dropout(dropout)
 
 
 def too_deep(layer: str, shape: Shape, input_shape: Shape, allowed: str) -> UsageError:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cnnlab.models.dropout import Dropout
 from cnnlab.models.initializers import INITIALIZERS
 
 Kernel = TypeVar("Kernel", nn.Conv2d, nn.Linear)
@@ -92,7 +93,7 @@ def hidden_layers(
             yield f"dense_norm{number}", nn.BatchNorm1d(units)
         yield f"dense_activation{number}", ACTIVATIONS[activation]()
         if dropout > 0:
-            yield f"dense_dropout{number}", nn.Dropout(dropout)
+            yield f"dense_dropout{number}", Dropout(dropout)
         inputs = units
 
 
