@@ -3,8 +3,8 @@
     python -m venv keras && keras/bin/pip install tensorflow-cpu
     CNNLAB_DATA=/path/to/datasets python benchmarks/speedrun.py --keras keras/bin/python [--rounds 3]
 
-Takes turns: one speedrun (its training seconds, validation and tracking included, start-up not), then one Keras epoch of
-the same machine's cores (the time of `fit` alone: RMSprop, batches of 64, 60,000 images as float32 in memory).
+Takes turns: one speedrun (its training seconds, validation and tracking included, start-up not), then one Keras epoch
+on the same cores (the time of `fit` alone: RMSprop, batches of 64, 60,000 images as float32 in memory).
 """
 
 from __future__ import annotations
