@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 
 import optuna
@@ -39,3 +40,28 @@ def test_two_launches_share_a_study(tmp_path):
     runs = tracked_runs(tmp_path)
     assert len(runs) == 1 + TRIALS + 2
     assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+@pytest.mark.slow
+def test_a_database_that_goes_away_ends_the_launch_with_one_line(tmp_path):
+    with tempfile.TemporaryDirectory(prefix="cnnlab-") as folder, server(Path(folder)) as address:
+        launch = start(tmp_path, f"sweep.storage={address}", "sweep.n_trials=10000")
+        deadline = time.monotonic() + 120
+        while not finished(address):
+            assert launch.poll() is None and time.monotonic() < deadline, "no trial ended"
+            time.sleep(0.5)
+    said, _ = launch.communicate(timeout=300)
+    assert launch.returncode == 2, said
+    assert "Traceback" not in said
+    (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert address in error and "does not answer any more" in error
+    assert not [run for run in tracked_runs(tmp_path) if run.info.status == "RUNNING"]
+
+
+def finished(address: str) -> bool:
+    """Return whether the study has a trial that ended."""
+    names = optuna.get_all_study_names(driver_url(address))
+    return any(
+        optuna.load_study(study_name=name, storage=driver_url(address)).get_trials(states=[TrialState.COMPLETE])
+        for name in names
+    )

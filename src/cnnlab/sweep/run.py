@@ -23,7 +23,7 @@ from cnnlab.sweep.launch import Crew, WorkersFailed, visible_devices
 from cnnlab.sweep.locks import StudyLock, hidden
 from cnnlab.sweep.plots import draw
 from cnnlab.sweep.space import apply
-from cnnlab.sweep.study import REASON, RESULT, agree, counted, hand_back, open_study
+from cnnlab.sweep.study import REASON, RESULT, agree, counted, hand_back, needs_database, open_study
 from cnnlab.sweep.summary import open_parent, winner, write_experiment, write_table
 from cnnlab.sweep.view import View, count, mean_and_spread, number, parameters
 from cnnlab.tracking.provenance import code_tags, command_line
@@ -60,7 +60,7 @@ def sweep(config: DictConfig) -> None:
     command = command_line().replace(settings["storage"], hidden(settings["storage"]))
     tags = {"sweep.role": "sweep", "sweep.study": study.study_name, "command": command} | code_tags(Path.cwd())
     kept = {f"search.{key}": text for key, text in order.space.grammar().items()} | flatten(order.values)
-    with open_parent(order.values["tracking"], study, lock, tags, kept) as parent:
+    with needs_database(settings["storage"]), open_parent(order.values["tracking"], study, lock, tags, kept) as parent:
         this = Sweep(order, study, lock, parent, folder)
         hand_back(study, lock, settings["retries"])
         introduce(this, new)

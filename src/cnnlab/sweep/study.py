@@ -33,6 +33,7 @@ PARENT_RUN = "mlflow_run"
 
 HISTORY = "retry_history"  # Optuna's own name for the numbers of the trials that one was queued in place of
 
+DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
 
@@ -155,13 +156,25 @@ def open_study(
                 sampler=sampler,
                 pruner=pruner,
             )
-    except (ImportError, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-        cause = error.__cause__ or error
-        line = str(cause).strip().splitlines()[0]
-        raise UsageError(f"sweep.storage={hidden(url)!r} cannot be opened: {line}") from error
+    except (ImportError, *DATABASE_ERRORS, OSError) as error:
+        raise UsageError(f"sweep.storage={hidden(url)!r} cannot be opened: {_first_line(error)}") from error
     storage.study = study
     storage.total = total
     return study, lock
+
+
+@contextmanager
+def needs_database(url: str) -> Iterator[None]:
+    """Raise UsageError where the block loses the study's database: it went away, or its disk is full."""
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        line = f"sweep.storage={hidden(url)!r} does not answer any more: {_first_line(error)}"
+        raise UsageError(f"{line}; the same command continues the study once it does") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error.__cause__ or error).strip().splitlines()[0]
 
 
 def agree(study: optuna.Study, lock: StudyLock, definition: Mapping[str, Mapping[str, Any]]) -> bool:
