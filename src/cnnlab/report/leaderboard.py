@@ -68,7 +68,9 @@ class Row:
         measured = self.validation_accuracy if self.target.split == "val" else self.test_accuracy
         if measured is None:
             return None
-        return measured.mean + (0 if self.target.goal else 2 * measured.deviation) >= self.target.accuracy
+        # Metrics are 32-bit: 9,403 of 10,000 images are kept as .94029999. A split would need a million to notice this.
+        allowance = 1e-6 + (0 if self.target.goal else 2 * measured.deviation)
+        return measured.mean + allowance >= self.target.accuracy
 
 
 def make_rows(runs: Iterable[Facts]) -> list[Row]:
