@@ -10,12 +10,17 @@ on the same cores (the time of `fit` alone: RMSprop, batches of 64, 60,000 image
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy
+from hydra import compose, initialize_config_dir
+
+from cnnlab.config import resolve
+from cnnlab.data import load
 
 ROOT = Path(__file__).resolve().parents[1]
 KERAS = """
@@ -40,11 +45,9 @@ print(time.perf_counter() - started, keras.__version__)
 
 def save_images(path: Path) -> None:
     """Write MNIST's training images as a file that needs only numpy."""
-    import numpy
-    from torchvision.datasets import MNIST
-
-    data = MNIST(os.environ.get("CNNLAB_DATA", "data"), train=True, download=True)
-    numpy.savez(path, images=data.data.numpy(), labels=data.targets.numpy())
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        data = load(resolve(compose("train", ["dataset=mnist"]))["dataset"])
+    numpy.savez(path, images=data.train_images[:, 0].numpy(), labels=data.train_labels.numpy())
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ def main() -> None:
     total = len(studies["hyperband"].get_trials()) - len(studies["hyperband"].get_trials(states=(TrialState.FAIL,)))
     command = [sys.executable, str(ROOT / "sweep.py"), *TASK, "search=deep_cnn", "pruner=hyperband", *common(options)]
     subprocess.run([*command, "sweep.name=hyperband", f"sweep.n_trials={total}"], cwd=options.folder, check=True)
-    seeds = "seed=" + ",".join(str(1 + number) for number in range(options.seeds))
+    seeds = "seed=" + ",".join(map(str, range(1, options.seeds + 1)))
     recipe = [sys.executable, str(ROOT / "train.py"), "-m", *TASK, *PUBLISHED, f"trainer.max_epochs={options.epochs}"]
     subprocess.run([*recipe, seeds], cwd=options.folder, check=True)
 

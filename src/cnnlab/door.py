@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -12,11 +11,10 @@ from typing import NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 
-from cnnlab.errors import UsageError
+from cnnlab.errors import UsageError, disk_is_full
 from cnnlab.interruption import Interruption, interruptible
 
 USAGE = 2
-FULL = {errno.ENOSPC, errno.EDQUOT}
 _codes = [0]
 
 
@@ -44,22 +42,13 @@ def plain_errors() -> Iterator[None]:
         _report(error.problems, USAGE)
         _remove_empty_output()
     except Exception as error:
-        if not _disk_is_full(error):
+        if not disk_is_full(error):
             raise
         folder = Path(HydraConfig.get().runtime.output_dir)
         _report([f"the disk is full: no room under {folder} or in the tracking store; the run is not complete"], 1)
     except Interruption as interruption:
         _report([f"stopped by {interruption.name}"], interruption.exit_code)
         sys.exit(interruption.exit_code)
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    """Return whether a full disk is behind an error; SQLite and MLflow wrap it in errors of their own."""
-    while error is not None:
-        if (isinstance(error, OSError) and error.errno in FULL) or "disk is full" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _report(lines: list[str], code: int) -> None:

@@ -1,9 +1,12 @@
-"""The one exception for what a user got wrong: printed as plain lines, never as a traceback."""
+"""What is no fault of ours: the one exception for what a user got wrong, and how a full disk is told."""
 
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class UsageError(Exception):
@@ -29,3 +32,12 @@ def collect(problems: list[str], call, *args, **kwargs):
     except UsageError as error:
         problems.extend(error.problems)
         return None
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Return whether a full disk is behind an error; SQLite and MLflow wrap it in errors of their own."""
+    while error is not None:
+        if (isinstance(error, OSError) and error.errno in FULL) or "disk is full" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -17,7 +17,7 @@ class Dropout(nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         """Return `input`, of any shape, with values zeroed at the rate `p` in training and the others scaled up."""
         dropped = round(self.p * 2**16)
-        if not (self.training and 0 < dropped < 2**16 and input.device.type == "cpu" and dense(input)):
+        if not (self.training and 0 < dropped < 2**16 and input.device.type == "cpu" and fills_memory(input)):
             return super().forward(input)
         count = input.numel()
         numbers = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
@@ -26,7 +26,7 @@ class Dropout(nn.Dropout):
         return input * kept.mul_(2**16 / (2**16 - dropped))
 
 
-def dense(values: Tensor) -> bool:
+def fills_memory(values: Tensor) -> bool:
     """Return whether the values fill their memory without gaps, in rows or channels last."""
     channels_last = values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last)
     return values.is_contiguous() or channels_last

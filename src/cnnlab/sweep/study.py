@@ -16,7 +16,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from cnnlab.errors import UsageError
+from cnnlab.errors import UsageError, disk_is_full
 from cnnlab.sweep.locks import StudyLock, driver_url, hidden
 from cnnlab.sweep.owners import is_dead, this_process
 from cnnlab.tracking.store import sqlite_file
@@ -165,10 +165,12 @@ def open_study(
 
 @contextmanager
 def needs_database(url: str) -> Iterator[None]:
-    """Raise UsageError where the block loses the study's database: it went away, or its disk is full."""
+    """Raise UsageError where the block loses the study's database; a full disk stays the error it is."""
     try:
         yield
     except DATABASE_ERRORS as error:
+        if disk_is_full(error):
+            raise
         line = f"sweep.storage={hidden(url)!r} does not answer any more: {_first_line(error)}"
         raise UsageError(f"{line}; the same command continues the study once it does") from error
 
