@@ -17,6 +17,10 @@ class UsageError(Exception):
         self.problems = list(problems)
 
 
+class DiskFull(BaseException):
+    """The disk is full; no Exception, because Optuna takes those for the failure of one trial and goes on."""
+
+
 def unknown(what: str, value: object, allowed: Iterable[str]) -> str:
     """Return the line for a name that is not among `allowed`: the value, what is allowed and the nearest name."""
     names = list(allowed)

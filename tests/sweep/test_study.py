@@ -179,3 +179,14 @@ def test_the_best_trial_is_the_first_of_the_best():
     assert Goals(("val/loss",)).best(study.trials).number == 1
     assert Goals(("val/acc",)).best(study.trials).number == 3
     assert Goals(("val/acc",)).best([]) is None
+
+
+def test_while_no_trial_ran_to_its_end_the_best_that_came_furthest_counts():
+    study = optuna.create_study(direction="maximize")
+    for value, epochs in ((0.99, 1), (0.7, 3), (0.8, 3), (0.8, 3)):
+        pruned = dict.fromkeys(range(1, epochs + 1), value)
+        study.add_trial(optuna.create_trial(state=TrialState.PRUNED, value=value, intermediate_values=pruned))
+    study.add_trial(optuna.create_trial(state=TrialState.FAIL))
+    assert Goals(("val/acc",)).best(study.trials).number == 2
+    study.add_trial(optuna.create_trial(value=0.5))
+    assert Goals(("val/acc",)).best(study.trials).number == 5

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import subprocess
 import time
 
 import psutil
@@ -82,3 +84,23 @@ def test_a_killed_sweep_continues_to_exactly_its_total(tmp_path):
     runs = tracked_runs(tmp_path)
     assert "RUNNING" not in [found.info.status for found in runs]
     assert len([found for found in runs if "trial.state" in found.data.tags]) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_ends_the_sweep_with_one_line_and_no_trial_is_lost(tmp_path):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2500k", "tmpfs", str(tmp_path)], check=True)
+    try:
+        said = run(tmp_path, "sweep.n_trials=2000", "sweep.n_workers=2", code=1)
+        assert "Traceback" not in said
+        assert said.splitlines()[-1].startswith("error: the disk is full")
+        subprocess.run(["mount", "-o", "remount,size=100m", str(tmp_path)], check=True)
+        before = finished(tmp_path)
+        assert before > 0
+        run(tmp_path, f"sweep.n_trials={before + 10}", "sweep.n_workers=2")
+        trials = counted(study_in(tmp_path).get_trials())
+        assert len(trials) == before + 10
+        assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+        assert not [found for found in tracked_runs(tmp_path) if found.info.status == "RUNNING"]
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)

@@ -13,8 +13,8 @@ from cnnlab.config import resolve
 from cnnlab.plan import make_plan
 from cnnlab.run import conclude, start_tags, test_best
 from cnnlab.sweep.space import apply
-from cnnlab.sweep.study import REASON, RESULT, RUN
-from cnnlab.sweep.trial import PARENT_TAG, DataInMemory, describe
+from cnnlab.sweep.study import RESULT, RUN
+from cnnlab.sweep.trial import PARENT_TAG, DataInMemory, reason_kept
 from cnnlab.tracking.record import record_start
 from cnnlab.tracking.run import open_run
 
@@ -34,11 +34,8 @@ class Final:
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Return the test accuracy of the best checkpoint; all its metrics go to the trial's attributes."""
-        try:
+        with reason_kept(trial):
             return self.run(trial, trial.suggest_int(SEED, 0, LARGEST_SEED))
-        except Exception as error:
-            trial.set_user_attr(REASON, describe(error))
-            raise
 
     def run(self, trial: optuna.Trial, seed: int) -> float:
         name = {"seed": seed, "tracking.run_name": f"winner-seed{seed}", "tracking.system_metrics": False}

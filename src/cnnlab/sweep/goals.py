@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
 from cnnlab.errors import UsageError, unknown
@@ -39,10 +40,19 @@ class Goals:
     def single(self) -> bool:
         return len(self.names) == 1
 
-    def best(self, trials: Sequence[Any]) -> Any:
-        """Return the trial with the best metric among those given, or None; the earliest of equals."""
+    def best(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        """Return the complete trial with the best metric; the earliest of equals, and None where there is none.
+
+        While no trial has run to its end, the best of those that came furthest before they were pruned: pruning chose
+        them over all others, and a sweep stopped early still names its winner.
+        """
+        among = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        if not among:
+            pruned = [trial for trial in trials if trial.state == TrialState.PRUNED and trial.values]
+            furthest = max((trial.last_step or 0 for trial in pruned), default=0)
+            among = [trial for trial in pruned if trial.last_step == furthest]
         sign = 1 if self.directions[0] == "minimize" else -1
-        return min(trials, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
+        return min(among, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
 
 
 def read_goals(objective: Any, config: Mapping[str, Any]) -> Goals:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from cnnlab.sweep.worker import HOPELESS
+from cnnlab.sweep.worker import DISK_FULL, HOPELESS
 
 PATIENCE = 60.0  # seconds a worker has to end its trial before it is killed
 DEATHS = 10  # of workers, without a trial ending in between, after which starting more is pointless
@@ -69,7 +70,8 @@ class Crew:
     def tend(self, progressed: bool) -> bool:
         """Start dead workers again; return whether any is at work. `progressed`: a trial ended since the last call.
 
-        Raises WorkersFailed when all trials fail or workers die faster than they finish trials.
+        Raises WorkersFailed when all trials fail or workers die faster than they finish trials, and OSError when the
+        disk is full.
         """
         if progressed:
             self.deaths = 0
@@ -80,6 +82,8 @@ class Crew:
             del self.processes[index]
             if code == HOPELESS:
                 raise WorkersFailed("every trial failed")
+            if code == DISK_FULL:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if code != 0:
                 self.deaths += 1
                 if self.deaths > DEATHS:

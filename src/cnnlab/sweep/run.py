@@ -24,8 +24,8 @@ from cnnlab.sweep.locks import StudyLock, hidden
 from cnnlab.sweep.plots import draw
 from cnnlab.sweep.space import apply
 from cnnlab.sweep.study import REASON, RESULT, agree, counted, hand_back, needs_database, open_study
-from cnnlab.sweep.summary import open_parent, winner, write_experiment, write_table
-from cnnlab.sweep.view import View, count, mean_and_spread, number, parameters
+from cnnlab.sweep.summary import open_parent, write_experiment, write_table
+from cnnlab.sweep.view import View, count, cut_short, mean_and_spread, number, parameters
 from cnnlab.tracking.provenance import code_tags, command_line
 from cnnlab.tracking.run import TrackedRun
 
@@ -104,7 +104,7 @@ def search(this: Sweep, new: bool) -> None:
 def confirm(this: Sweep) -> list[dict[str, Any]]:
     """Train the winner again with seeds the search has not seen; return the test metrics of each."""
     order, settings = this.order, this.order.settings
-    best = winner(this.study, order.goals)
+    best = order.goals.best(this.study.get_trials(deepcopy=False))
     wanted = settings["final_seeds"]
     if best is None or not wanted:
         return []
@@ -175,13 +175,14 @@ def summarize(this: Sweep) -> None:
     write_table(this.study, goals, this.order.space, this.folder / "trials.csv")
     this.parent.log_file(this.folder / "trials.csv")
     this.parent.log_metrics(0, {f"trials/{name}": counts[name] for name in ("complete", "pruned", "failed")})
-    best = winner(this.study, goals)
+    best = goals.best(trials)
     if best is None:
         return
     this.parent.log_metrics(0, {f"best/{name}": value for name, value in zip(goals.names, best.values, strict=True)})
     this.parent.set_tags({"sweep.best_trial": str(best.number), "sweep.best_parameters": parameters(best.params)})
     values = this.order.space.values(best.params)
-    title = f"Trial {best.number} of the sweep {this.study.study_name}: {goals.metric} {best.values[0]:.4f}"
+    reached = f"{goals.metric} {best.values[0]:.4f}{cut_short(best)}"
+    title = f"Trial {best.number} of the sweep {this.study.study_name}: {reached}"
     file = this.folder / "experiment" / "best.yaml"
     write_experiment(this.order.config, HydraConfig.get().runtime.choices, values, title, file)
     this.parent.log_file(file, "experiment")
@@ -202,11 +203,12 @@ def record_winner(parent: TrackedRun, results: Sequence[dict[str, Any]]) -> None
 def closing_rows(this: Sweep, finals: Sequence[dict[str, Any]], seconds: float) -> dict[str, str]:
     """Return the closing block: what was found, how sure that is, and how to go on."""
     order, study = this.order, this.study
-    counts = count(study.get_trials(deepcopy=False))
+    trials = study.get_trials(deepcopy=False)
+    counts = count(trials)
     rows = {"trials": ", ".join(f"{counts[name]} {name}" for name in ("complete", "pruned", "failed"))}
-    if best := winner(study, order.goals):
+    if best := order.goals.best(trials):
         value = "  ".join(f"{name} {number(value)}" for name, value in zip(order.goals.names, best.values, strict=True))
-        rows["best trial"] = f"{best.number}: {value}"
+        rows["best trial"] = f"{best.number}: {value}{cut_short(best)}"
         rows["parameters"] = parameters(best.params)
     if not order.goals.single:
         rows["pareto front"] = "trials " + ", ".join(str(trial.number) for trial in study.best_trials)

@@ -14,7 +14,6 @@ from hydra import compose
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
-from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab.config import SECTIONS, flatten
 from cnnlab.errors import UsageError
@@ -24,7 +23,7 @@ from cnnlab.sweep.locks import StudyLock
 from cnnlab.sweep.space import Space, apply
 from cnnlab.sweep.study import DUPLICATE, HISTORY, PARENT_RUN, REASON, RESULT, RUN
 from cnnlab.tracking.run import TrackedRun
-from cnnlab.tracking.store import prepare
+from cnnlab.tracking.store import prepare, reserved_space
 
 # What an experiment says: how to train, not what is drawn of it or where it is kept.
 TRAINED = {"seed", "batch_size", "evaluation_batch_size", *SECTIONS} - {"tracking", "figures"}
@@ -59,15 +58,17 @@ def open_parent(
                 "every launch of a sweep needs the same tracking store (a server, where the machines differ)"
             ) from error
     status = "FAILED"
-    try:
-        yield TrackedRun(run_id, client.get_run(run_id).info.experiment_id, client)
-        status = "FINISHED"
-    except Interruption:
-        status = "KILLED"
-        raise
-    finally:
-        with held():
-            client.set_terminated(run_id, status)
+    with reserved_space(tracking["uri"]) as free_space:
+        try:
+            yield TrackedRun(run_id, client.get_run(run_id).info.experiment_id, client)
+            status = "FINISHED"
+        except Interruption:
+            status = "KILLED"
+            raise
+        finally:
+            with held():
+                free_space()
+                client.set_terminated(run_id, status)
 
 
 def write_table(study: optuna.Study, goals: Goals, space: Space, file: Path) -> None:
@@ -94,11 +95,6 @@ def write_table(study: optuna.Study, goals: Goals, space: Space, file: Path) -> 
 
 
 NOTES = ("reason", "duplicate_of", "retried_as", "seconds", "mlflow_run")
-
-
-def winner(study: optuna.Study, goals: Goals) -> FrozenTrial | None:
-    """Return the complete trial with the best metric; of two objectives, the first decides."""
-    return goals.best(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
 
 def write_experiment(

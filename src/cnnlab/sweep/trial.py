@@ -7,7 +7,8 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from cnnlab.config import flatten, resolve
 from cnnlab.data import load
 from cnnlab.data.images import ImageData
+from cnnlab.errors import DiskFull, disk_is_full
 from cnnlab.metrics import monitors
 from cnnlab.plan import Plan, make_plan
 from cnnlab.sweep.goals import Goals, cost
@@ -71,12 +73,8 @@ class Task:
         Raises TrialPruned after an orderly end; any other exception is the trial's failure, with its reason kept.
         """
         try:
-            return self.run(trial)
-        except optuna.TrialPruned:
-            raise
-        except Exception as error:
-            trial.set_user_attr(REASON, describe(error))
-            raise
+            with reason_kept(trial):
+                return self.run(trial)
         finally:
             gc.collect()  # networks and trainers refer to each other; a GPU needs their memory now
             if torch.cuda.is_available():
@@ -182,6 +180,20 @@ class Watch:
         metrics = {name: value for name, value in self.epochs[best].items() if name.startswith("val/")}
         took = {"best_epoch": float(best), "epochs": float(self.last_epoch), "training_seconds": self.seconds}
         return metrics | self.costs | took
+
+
+@contextmanager
+def reason_kept(trial: optuna.Trial) -> Iterator[None]:
+    """Keep with the trial why it failed; raises DiskFull instead where that is why, which is no fault of the trial."""
+    try:
+        yield
+    except optuna.TrialPruned:
+        raise
+    except Exception as error:
+        if disk_is_full(error):
+            raise DiskFull from error
+        trial.set_user_attr(REASON, describe(error))
+        raise
 
 
 def suggest(trial: optuna.Trial, parameter: Parameter) -> Any:

@@ -72,9 +72,10 @@ class View:
         rows.add_row("[bold]sweep[/bold]", self.title)
         rows.add_row("", ProgressBar(total=self.total, completed=counts["ended"], width=60))
         rows.add_row("[bold]trials[/bold]", ", ".join(f"{counts[name]} {name}" for name in SHOWN))
-        best = self.goals.best([trial for trial in trials if trial.state == TrialState.COMPLETE])
+        best = self.goals.best(trials)
         if best is not None:
-            rows.add_row("[bold]best[/bold]", f"{self.goals.metric} {number(best.values[0])}, trial {best.number}")
+            line = f"{self.goals.metric} {number(best.values[0])}, trial {best.number}{cut_short(best)}"
+            rows.add_row("[bold]best[/bold]", line)
             rows.add_row("", Text(parameters(best.params)))
         rows.add_row("[bold]time left[/bold]", self.left())
         return rows
@@ -97,6 +98,11 @@ def count(trials: Sequence[FrozenTrial]) -> Counter[str]:
     counts = Counter(names.get(trial.state, trial.state.name.lower()) for trial in trials if trial.number not in gone)
     counts["ended"] = counts["complete"] + counts["pruned"] + counts["failed"]
     return counts
+
+
+def cut_short(trial: FrozenTrial) -> str:
+    """Return what is to be said of a best trial that did not run to its end."""
+    return f", pruned after epoch {trial.last_step}" if trial.state == TrialState.PRUNED else ""
 
 
 def parameters(values: Mapping[str, Any]) -> str:

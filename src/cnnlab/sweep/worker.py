@@ -13,9 +13,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from cnnlab.errors import DiskFull, disk_is_full
 from cnnlab.interruption import Interruption, interruptible
 
-HOPELESS = 3  # exit code: every trial fails
+# Exit codes that tell the launch not to start another worker.
+HOPELESS = 3  # every trial fails
+DISK_FULL = 4
 POLL = 1.0  # seconds between two looks at a study whose last trials run elsewhere
 
 
@@ -28,6 +31,10 @@ def main() -> None:
             sys.exit(work(order))
     except Interruption as interruption:
         sys.exit(interruption.exit_code)
+    except (Exception, DiskFull) as error:
+        if not disk_is_full(error):
+            raise
+        sys.exit(DISK_FULL)
 
 
 def work(order: dict[str, Any]) -> int:
