@@ -6,7 +6,8 @@ A sweep with hyperband and one without pruning run for the same wall time each a
 configurations each tried is compared. Then the best trial of the first, as the sweep wrote it, and the published
 regularization (dropout .5, L2 .01) are trained for as many epochs with the same seeds, which the search has not seen,
 and tested. All in bfloat16 and for all their epochs: early stopping would be pruning by another name. Needs the machine
-for itself: twice the minutes and about twenty more. An epoch takes some 12 s on one core, a whole trial four minutes.
+for itself: twice the minutes and about thirty more. An epoch takes 12 to 50 s on one core, a whole trial four to 17
+minutes.
 
 Hyperband's own default promotes the first trial of every rung for want of others to compare it with, so a sweep begins
 with as many full trainings as it has brackets and workers; `bootstrap_count=3` lets a rung wait for three.

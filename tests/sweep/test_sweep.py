@@ -118,6 +118,20 @@ def test_more_trials_continue_the_study(swept):
 
 
 @pytest.mark.slow
+def test_a_sweep_in_which_no_trial_ran_to_its_end_still_has_a_winner(tmp_path):
+    waiting = ["trainer.max_epochs=2", "+pruner.bootstrap_count=9", "sweep.n_trials=3", "sweep.final_seeds=1"]
+    said = run(tmp_path, *waiting)
+    trials = study_in(tmp_path).get_trials()
+    assert {trial.state for trial in trials} == {TrialState.PRUNED}
+    best = max(trials, key=lambda trial: trial.values[0])
+    assert f"{best.number}: val/acc {best.values[0]:.4g}, pruned after epoch 1" in said
+    parent, _, finals = runs_by_role(tmp_path)
+    assert parent.data.tags["sweep.best_trial"] == str(best.number)
+    assert [found.data.metrics["epochs"] for found in finals] == [2]
+    assert [found.data.params["optimizer.lr"] for found in finals] == [str(best.params["optimizer.lr"])]
+
+
+@pytest.mark.slow
 def test_when_every_trial_fails_the_sweep_stops_with_the_reason(tmp_path):
     diverging = ["optimizer=sgd", "search=none", '+search.optimizer.lr="interval(1e30, 2e30)"']
     said = run(tmp_path, *diverging, "sweep.stop_after_failures=3", code=2)
