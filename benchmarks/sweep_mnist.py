@@ -29,7 +29,7 @@ from optuna.trial import TrialState
 ROOT = Path(__file__).resolve().parents[1]
 TASK = ["model=deep_cnn", "dataset=mnist", "batch_size=128", "trainer.precision=bf16-mixed"]
 TASK += ["callbacks=best_checkpoint"]
-UNSEEN = ["figures.enabled=false", "tracking.log_model=false"]
+BARE = ["figures.enabled=false", "tracking.log_model=false"]
 PUBLISHED = ["regularization.conv_dropout=0.5", "regularization.l2=0.01"]
 PRUNERS = {"hyperband": ["pruner=hyperband", "+pruner.bootstrap_count=3"], "none": ["pruner=none"]}
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -48,9 +48,9 @@ def sweep(options: argparse.Namespace, name: str) -> None:
 def train(options: argparse.Namespace, name: str, *what: str) -> list[float]:
     """Train with each seed and return the test accuracies."""
     seeds = "seed=" + ",".join(map(str, range(1, options.seeds + 1)))
-    command = [sys.executable, str(ROOT / "train.py"), "-m", *what, seeds, *UNSEEN, f"tracking.experiment_name={name}"]
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *what, seeds, *BARE, f"tracking.experiment_name={name}"]
     subprocess.run(command, cwd=options.folder, check=True)
-    client = mlflow.MlflowClient(f"sqlite:///{options.folder.absolute()}/mlruns/mlflow.db")
+    client = mlflow.MlflowClient(f"sqlite:///{options.folder}/mlruns/mlflow.db")
     experiment = client.get_experiment_by_name(name)
     assert experiment is not None
     return [run.data.metrics["test/acc"] for run in client.search_runs([experiment.experiment_id])]
@@ -64,15 +64,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="trainings of the winner and of the published network")
     parser.add_argument("--folder", type=Path, default=Path("outputs/sweep_mnist"))
     options = parser.parse_args()
+    options.folder = options.folder.absolute()  # the commands run in it
     options.folder.mkdir(parents=True, exist_ok=True)
     for name in PRUNERS:
         sweep(options, name)
-    storage = f"sqlite:///{options.folder.absolute()}/mlruns/sweeps.db"
+    storage = f"sqlite:///{options.folder}/mlruns/sweeps.db"
     studies = {name: optuna.load_study(study_name=name, storage=storage) for name in PRUNERS}
     tried = {name: len(study.get_trials(states=ENDED)) for name, study in studies.items()}
     print(f"configurations in {options.minutes:g} min: hyperband {tried['hyperband']}, without pruning {tried['none']}")
     print(f"ratio {tried['hyperband'] / tried['none']:.2f} (goal: 3)")
-    winner = train(options, "winner", "--config-dir", str(options.folder.absolute() / "hyperband"), "experiment=best")
+    winner = train(options, "winner", "--config-dir", str(options.folder / "hyperband"), "experiment=best")
     published = train(options, "published", *TASK, *PUBLISHED, f"trainer.max_epochs={options.epochs}")
     for name, values in (("winner", winner), ("published", published)):
         print(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -29,6 +31,16 @@ def run(folder: Path, door: str, *overrides: str, **variables: str) -> subproces
     return subprocess.run(
         command(door, *overrides), cwd=folder, env=environment(**variables), capture_output=True, text=True, timeout=300
     )
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], object]]:
+    """Let `folder` be a disk of `size`, as `mount` writes it; yield the function that resizes it. Needs root."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
+    try:
+        yield lambda size: subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def composed(*overrides: str, config_name: str = "train") -> dict:

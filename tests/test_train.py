@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from cnnlab.data import load
 from cnnlab.plan import build_network
-from commands import ROOT, command, composed, environment, run
+from commands import ROOT, command, composed, environment, run, small_disk
 
 QUICK = ("model=dnn", "model.hidden_units=[8]", "trainer.max_epochs=1", "tracking.log_model=false")
 
@@ -200,12 +200,9 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_is_one_line_and_the_run_is_failed(tmp_path):
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(tmp_path)], check=True)
-    try:
+    with small_disk(tmp_path, "2m"):
         done = run(tmp_path, "train.py", "model=deep_cnn", "trainer.max_epochs=2", "figures.enabled=false")
         assert done.returncode == 1
         assert [line for line in done.stderr.splitlines() if "Traceback" in line] == []
         assert done.stderr.splitlines()[-1].startswith("error: the disk is full")
         assert statuses(tmp_path) == ["FAILED"]
-    finally:
-        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 
 import psutil
@@ -13,6 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from cnnlab.sweep.study import counted
+from commands import small_disk
 from sweep_commands import run, start, study_in, tracked_runs
 
 TRIALS = 60
@@ -89,12 +89,11 @@ def test_a_killed_sweep_continues_to_exactly_its_total(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_ends_the_sweep_with_one_line_and_no_trial_is_lost(tmp_path):
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2500k", "tmpfs", str(tmp_path)], check=True)
-    try:
+    with small_disk(tmp_path, "2500k") as resize:
         said = run(tmp_path, "sweep.n_trials=2000", "sweep.n_workers=2", code=1)
         assert "Traceback" not in said
         assert said.splitlines()[-1].startswith("error: the disk is full")
-        subprocess.run(["mount", "-o", "remount,size=100m", str(tmp_path)], check=True)
+        resize("100m")
         before = finished(tmp_path)
         assert before > 0
         run(tmp_path, f"sweep.n_trials={before + 10}", "sweep.n_workers=2")
@@ -102,5 +101,3 @@ def test_a_full_disk_ends_the_sweep_with_one_line_and_no_trial_is_lost(tmp_path)
         assert len(trials) == before + 10
         assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
         assert not [found for found in tracked_runs(tmp_path) if found.info.status == "RUNNING"]
-    finally:
-        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
