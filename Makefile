@@ -19,7 +19,7 @@ train: $(STAMP) ## train deep_cnn on the bundled digits (ARGS="dataset=mnist see
 	$(BIN)/python train.py $(MODEL) $(ARGS)
 
 test: $(STAMP) ## run the test suite without the slow tests (ARGS="tests/models -x")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
 ui: $(STAMP) ## open the tracked runs on http://127.0.0.1:5000 (PORT=5001)
 	@exec $(BIN)/python -m cnnlab.tracking.ui $(PORT)

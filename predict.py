@@ -1,16 +1,17 @@
 """Ask a trained classifier about images: python predict.py run=RUN_ID image=shirt.png (see --help)."""
 
 import hydra
+from omegaconf import DictConfig
 
-from cnnlab.door import enter, plain_errors
+from cnnlab.cli import enter, plain_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="predict")
-def main(config):
-    with plain_errors():
-        from cnnlab.prediction import predict  # imports torch: --help must not wait for it
+def main(config: DictConfig) -> None:
+    with plain_errors() as folder:
+        from cnnlab.predict import predict  # imports torch: --help must not wait for it
 
-        predict(config)
+        predict(config, folder)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
 """Search for the best configuration: python sweep.py model=deep_cnn search=deep_cnn sweep.n_workers=2 (see --help)."""
 
 import hydra
+from omegaconf import DictConfig
 
-from cnnlab.door import enter, plain_errors
+from cnnlab.cli import enter, plain_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="sweep")
-def main(config):
-    with plain_errors():
+def main(config: DictConfig) -> None:
+    with plain_errors() as folder:
         from cnnlab.sweep.run import sweep  # imports torch: --help must not wait for it
 
-        sweep(config)
+        sweep(config, folder)
 
 
 if __name__ == "__main__":

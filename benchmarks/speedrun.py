@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy
 from hydra import compose, initialize_config_dir
 
-from cnnlab.config import resolve
 from cnnlab.data import load
+from cnnlab.plan import read_training
+from cnnlab.settings.read import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 KERAS = """
@@ -46,7 +47,7 @@ print(time.perf_counter() - started, keras.__version__)
 def save_images(path: Path) -> None:
     """Write MNIST's training images as a file that needs only numpy."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        data = load(resolve(compose("train", ["dataset=mnist"]))["dataset"])
+        data = load(read_training(resolve(compose("train", ["dataset=mnist"]))).dataset)
     numpy.savez(path, images=data.train_images[:, 0].numpy(), labels=data.train_labels.numpy())
 
 

@@ -7,11 +7,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from cnnlab.config import resolve
+from cnnlab.data import load
+from cnnlab.data.images import ImageData
+from cnnlab.plan import read_training
+from cnnlab.settings.commands import Training
+from cnnlab.settings.dataset import Dataset
+from cnnlab.settings.read import resolve
+from warm import Warm
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,9 +35,13 @@ def command(door: str, *overrides: str) -> list[str]:
 
 def run(folder: Path, door: str, *overrides: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a door such as train.py in `folder` and return what it said, whatever its exit code."""
-    return subprocess.run(
-        command(door, *overrides), cwd=folder, env=environment(**variables), capture_output=True, text=True, timeout=300
-    )
+    return warm().run([str(ROOT / door), *overrides], folder, environment(**variables))
+
+
+@cache
+def warm() -> Warm:
+    """The warm process of this process."""
+    return Warm(environment())
 
 
 @contextmanager
@@ -47,3 +58,18 @@ def composed(*overrides: str, config_name: str = "train") -> dict:
     """Return the resolved configuration of a command line."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return resolve(compose(config_name, list(overrides)))
+
+
+def settings(*overrides: str) -> Training:
+    """Return the checked settings of a command line of train.py."""
+    return read_training(composed(*overrides))
+
+
+def dataset(name: str, **changes: object) -> Dataset:
+    """Return the section of a dataset, with changed values."""
+    return settings(f"dataset={name}").dataset.model_copy(update=changes)
+
+
+def loaded(name: str, **changes: object) -> ImageData:
+    """Return the images of a dataset, its section with changed values."""
+    return load(dataset(name, **changes))

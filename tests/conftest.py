@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: more threads would only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell in the background ignores Ctrl-C, nohup a closed terminal; children inherit that, and cnnlab respects it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -36,9 +39,20 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory) -> Trained:
-    """Train a small network on the digits once, for every test that only looks at what a run leaves."""
-    folder = tmp_path_factory.mktemp("trained")
-    done = run(folder, "train.py", "model=simple_cnn", "model.filters=[4,8]", "trainer.max_epochs=3")
-    assert done.returncode == 0, done.stderr
-    return Trained(folder, done.stdout, f"sqlite:///{folder}/mlruns/mlflow.db")
+def trained(tmp_path_factory, worker_id) -> Trained:
+    """Train a small network on the digits once, for every test that only looks at what a run leaves.
+
+    The processes of one test run share it: whoever comes first trains, under a lock.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        folder = folder.parent
+    folder /= "trained"
+    said = folder / "said.txt"
+    with FileLock(folder.with_suffix(".lock")):
+        if not said.exists():
+            folder.mkdir()
+            done = run(folder, "train.py", "model=simple_cnn", "model.filters=[4,8]", "trainer.max_epochs=3")
+            assert done.returncode == 0, done.stderr
+            said.write_text(done.stdout)
+    return Trained(folder, said.read_text(), f"sqlite:///{folder}/mlruns/mlflow.db")

@@ -4,7 +4,7 @@ Each maker returns the attributes of torchvision's dataset class (checksums) tha
 count as the published ones:
 
     patch(monkeypatch, "mnist", make_mnist_like(tmp_path, "mnist", train=60, test=20))
-    data = cnnlab.data.load({"name": "mnist", "root": tmp_path, "download": False})
+    data = commands.loaded("mnist", root=tmp_path, download=False)
 
 Labels run 0, 1, ..., 9, 0, ...; pixels are random but the same at every call.
 """

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cnnlab.augmentation import Affine, Cutout, Mixup, Shift
-from cnnlab.data import load
+from cnnlab.data.augmentation import Affine, Cutout, Mixup, Shift
 from cnnlab.plan import make_plan
-from commands import composed, run
+from commands import run, settings
 
 
 @pytest.fixture
@@ -89,15 +88,15 @@ def test_mixup_blends_images_and_labels_alike():
 
 @pytest.mark.parametrize("name", ["shift", "affine", "cutout", "mixup"])
 def test_trains_on_colour_and_leaves_validation_alone(name, tmp_path):
-    config = composed(
+    made = settings(
         f"augmentation={name}",
         "model=dnn",
         "+trainer.max_steps=1",
         "callbacks=last_checkpoint",
         f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
     )
-    plan = make_plan(config, tmp_path)
-    data = load(config["dataset"])
+    plan = make_plan(made, tmp_path)
+    data = plan.data
     batch = data.train_images[:8], data.train_labels[:8]
     plan.classifier.eval()
     first, second = (float(plan.classifier.objective("val", batch).detach()) for _ in range(2))
@@ -105,7 +104,7 @@ def test_trains_on_colour_and_leaves_validation_alone(name, tmp_path):
     assert first == second != trained
     colours, _ = plan.classifier.augmentation(torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8), LABELS[:8])
     assert colours.shape == (8, 3, 32, 32)
-    plan.trainer.fit(plan.classifier, plan.batches)
+    plan.trainer.fit(plan.classifier, plan.data_module)
     assert plan.trainer.global_step == 1
 
 

@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import nn
 
+from cnnlab import process
 from cnnlab.classifier import Classifier
 from cnnlab.data.scaling import Scaling
 from cnnlab.metrics import EpochSums
 from cnnlab.plan import make_plan
-from commands import command, composed, environment
+from cnnlab.train import fit
+from commands import command, environment, settings
 
-PLAIN = {"l2": 0.0, "l1": 0.0, "label_smoothing": 0.0}
+PLAIN = settings("regularization=none").regularization
 
 
 def classifier(**regularization) -> Classifier:
@@ -26,7 +28,7 @@ def classifier(**regularization) -> Classifier:
         dense.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, -2.0]]))
         dense.bias.copy_(torch.tensor([0.0, 0.0]))
     network = nn.Sequential(nn.Flatten(), dense)
-    return Classifier(Scaling(1), network, PLAIN | regularization, torch.optim.SGD, None, {})
+    return Classifier(Scaling(1), network, PLAIN.model_copy(update=regularization), torch.optim.SGD, None, {})
 
 
 # One image (1, 1) of class 0: logits (1, -2), so p0 = 1 / (1 + e^-3) and the cross-entropy is log(1 + e^-3).
@@ -94,22 +96,23 @@ def test_two_processes_measure_what_one_does(tmp_path):
 
 @pytest.mark.parametrize(("scheduler", "last"), [("none", 0.001), ("cosine", 0.0), ("onecycle", 0.0)])
 def test_schedule_reaches_its_end(tmp_path, scheduler, last):
-    config = composed(
-        f"scheduler={scheduler}",
-        "model=dnn",
-        "trainer.max_epochs=2",
-        f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
+    plan = make_plan(
+        settings(
+            f"scheduler={scheduler}",
+            "model=dnn",
+            "trainer.max_epochs=2",
+            f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
+        ),
+        tmp_path,
     )
-    plan = make_plan(config, tmp_path)
     rates: list[float] = []
-    plan.logger.sinks.append(lambda epoch, metrics: rates.append(metrics["learning_rate"]))
-    plan.trainer.fit(plan.classifier, plan.batches)
+    fit(plan, [lambda epoch, metrics: rates.append(metrics["learning_rate"])])
     assert len(rates) == 2
     assert rates[-1] == pytest.approx(last, abs=1e-6)
     if scheduler != "none":
         assert last < rates[0] < 0.001
 
 
-def test_training_flushes_numbers_too_small_for_the_processor(tmp_path):
-    make_plan(composed("model=dnn", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"), tmp_path)
+def test_training_flushes_numbers_too_small_for_the_processor():
+    process.begin()
     assert not (torch.full((8,), 1e-30) * 1e-10).any()

@@ -10,11 +10,13 @@ import mlflow
 import pytest
 import torch
 
+from cnnlab.checkpoint import find_saved, load_saved
 from cnnlab.data import load
 from cnnlab.errors import UsageError
-from cnnlab.evaluation import load_data, measure, split_of
-from cnnlab.saved import find_saved, load_saved
-from commands import composed, run
+from cnnlab.evaluate import load_data, measure, split_of
+from cnnlab.settings.commands import Choice, Evaluation
+from cnnlab.settings.read import read
+from commands import composed, dataset, loaded, run
 
 PICTURES = {
     "confusion_matrix.png",
@@ -63,7 +65,7 @@ class TestMeasure:
     @pytest.mark.parametrize("split", ["test", "val"])
     def test_gives_the_numbers_of_the_run(self, trained, checkpoint, split):
         saved = load_saved(checkpoint)
-        images, labels = split_of(load(saved.config["dataset"]), saved.config, split)
+        images, labels = split_of(load(saved.description.dataset), saved.description.dataset, split)
         metrics, predictions = measure(saved.classifier, images, labels, split, 1000)
         kept = trained.run.data.metrics
         prefix = "" if split == "test" else "best/"
@@ -74,13 +76,13 @@ class TestMeasure:
 
     def test_the_batch_size_changes_no_prediction(self, checkpoint):
         saved = load_saved(checkpoint)
-        images, labels = split_of(load(saved.config["dataset"]), saved.config, "test")
+        images, labels = split_of(load(saved.description.dataset), saved.description.dataset, "test")
         (_, whole), (_, parts) = (measure(saved.classifier, images, labels, "test", size) for size in (360, 7))
         torch.testing.assert_close(whole.logits, parts.logits)
 
     def test_the_train_split_is_measured_with_dropout_off(self, checkpoint):
         saved = load_saved(checkpoint)
-        images, labels = split_of(load(saved.config["dataset"]), saved.config, "train")
+        images, labels = split_of(load(saved.description.dataset), saved.description.dataset, "train")
         first, second = (measure(saved.classifier.train(), images, labels, "train", 500)[0] for _ in range(2))
         assert first == second
         assert len(labels) == 1293
@@ -88,21 +90,24 @@ class TestMeasure:
 
 class TestData:
     def test_a_folder_that_is_there_replaces_the_runs_own(self, checkpoint, tmp_path, monkeypatch):
-        section = {"name": "image_folder", "path": "/gone", "root": "data"}
-        saved = dataclasses.replace(load_saved(checkpoint), config={"dataset": section})
+        section = dataset("image_folder", path="/gone", root="data")
+        saved = load_saved(checkpoint)
+        description = saved.description.model_copy(update={"dataset": section})
+        saved = dataclasses.replace(saved, description=description)
         asked = []
-        monkeypatch.setattr("cnnlab.evaluation.load", lambda section: asked.append(section) or load({"name": "digits"}))
-        load_data(saved, {"name": "image_folder", "path": str(tmp_path), "root": "nowhere"})
-        assert asked == [{"name": "image_folder", "path": str(tmp_path), "root": "data"}]
+        monkeypatch.setattr("cnnlab.evaluate.load", lambda section: asked.append(section) or loaded("digits"))
+        load_data(saved, Choice(name="image_folder", path=str(tmp_path), root="nowhere"))
+        assert asked == [section.model_copy(update={"path": str(tmp_path)})]
 
     def test_another_dataset_is_refused(self, checkpoint):
         with pytest.raises(UsageError, match="trained on dataset=digits"):
-            load_data(load_saved(checkpoint), {"name": "mnist"})
+            load_data(load_saved(checkpoint), Choice(name="mnist"))
 
     def test_images_that_have_changed_are_refused(self, checkpoint):
-        saved = dataclasses.replace(load_saved(checkpoint), class_names=("a", "b"))
+        saved = load_saved(checkpoint)
+        description = saved.description.model_copy(update={"class_names": ("a", "b")})
         with pytest.raises(UsageError, match="has changed since the training"):
-            load_data(saved, None)
+            load_data(dataclasses.replace(saved, description=description), None)
 
 
 class TestCommand:
@@ -150,24 +155,7 @@ class TestCommand:
 def test_what_is_not_there_is_one_line_with_the_nearest_names(trained, options, words):
     config = composed(f"tracking.uri={trained.uri}", *options, config_name="evaluate")
     with pytest.raises(UsageError) as raised:
-        find_saved(config)
+        find_saved(read(Evaluation, config))
     (line,) = raised.value.problems
     for word in words:
         assert word in line
-
-
-class TestSaved:
-    def test_a_file_that_is_no_checkpoint_is_refused(self, tmp_path):
-        (tmp_path / "text.ckpt").write_text("no checkpoint")
-        with pytest.raises(UsageError, match="cannot be read"):
-            load_saved(tmp_path / "text.ckpt")
-
-    def test_somebody_elses_checkpoint_is_refused(self, tmp_path):
-        torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-        with pytest.raises(UsageError, match="not written by cnnlab"):
-            load_saved(tmp_path / "other.ckpt")
-
-    def test_a_missing_file_names_its_neighbours(self, tmp_path):
-        torch.save({}, tmp_path / "epoch=03.ckpt")
-        with pytest.raises(UsageError, match=r"the folder holds epoch=03\.ckpt"):
-            load_saved(tmp_path / "epoch=04.ckpt")

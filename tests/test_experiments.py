@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from cnnlab.config import check
-from cnnlab.models.summary import count
+from cnnlab.models import parameter_count
 from cnnlab.plan import build_network
 from cnnlab.report.authors import TARGETS
+from cnnlab.settings.commands import Training
+from cnnlab.settings.read import read
 from commands import ROOT, composed
 
 FOLDER = ROOT / "conf" / "experiment"
-KERAS_ADAM = {"_target_": "torch.optim.Adam", "lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-7, "weight_decay": 0.0}
+KERAS_ADAM = {"name": "adam", "lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-7, "weight_decay": 0.0}
 KERAS_RMSPROP = {
-    "_target_": "cnnlab.optimizers.KerasRMSprop",
+    "name": "rmsprop",
     "lr": 0.001,
     "rho": 0.9,
     "momentum": 0.0,
@@ -46,7 +47,7 @@ class TestRecipe:
     def test_is_what_the_author_did(self, name):
         config = composed(f"experiment={name}")
         dataset, scaling, (method, fraction), batch_size, epochs, optimizer, rates, monitor, patience, _ = RECIPES[name]
-        assert check(config) == []
+        read(Training, config)
         assert (config["dataset"]["name"], config["dataset"]["scaling"]) == (dataset, scaling)
         assert config["dataset"]["validation"]["fraction"] == fraction
         assert method in (None, config["dataset"]["validation"]["method"])
@@ -60,8 +61,9 @@ class TestRecipe:
         assert (config["callbacks"]["early_stopping"] or {}).get("patience") == patience
 
     def test_has_the_authors_number_of_parameters(self, name):
-        network = build_network(composed(f"experiment={name}"), (1, 28, 28), 10)
-        assert count(network) == RECIPES[name][-1]
+        made = read(Training, composed(f"experiment={name}"))
+        network = build_network(made.model, made.regularization, (1, 28, 28), 10)
+        assert parameter_count(network) == RECIPES[name][-1]
 
 
 def test_validation_seed_of_fashion_cnn():
@@ -74,7 +76,7 @@ def test_every_experiment_opens_with_its_command(file: Path):
     assert lines[0] == "# @package _global_"
     comment = "\n".join(line for line in lines[: lines.index("defaults:")])
     assert f"python train.py experiment={file.stem}" in comment
-    assert check(composed(f"experiment={file.stem}")) == []
+    read(Training, composed(f"experiment={file.stem}"))
 
 
 def test_every_recipe_has_its_authors_number():

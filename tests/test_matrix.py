@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnnlab.data import load
 from cnnlab.plan import make_plan
-from commands import ROOT, composed
+from commands import ROOT, settings
+from commands import loaded as load
 from data_makers import make_cifar10, make_mnist_like, patch
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
@@ -27,8 +27,8 @@ def loaded(tmp_path_factory):
         for name in ("mnist", "fashion_mnist"):
             patch(monkeypatch, name, make_mnist_like(root, name, train=120, test=40))
         patch(monkeypatch, "cifar10", make_cifar10(root, train=100, test=40))
-        read = cache(lambda name: load(composed(f"dataset={name}", f"dataset.root={root}")["dataset"]))
-        yield lambda settings: read(settings["name"])
+        read = cache(lambda name: load(name, root=str(root)))
+        yield lambda section: read(section.name)
 
 
 def test_the_seven_published_networks_are_there():
@@ -38,7 +38,7 @@ def test_the_seven_published_networks_are_there():
 @pytest.mark.parametrize("model", MODELS)
 def test_takes_a_training_step(model, loaded, tmp_path: Path):
     for dataset, regularization in product(DATASETS, REGULARIZATIONS):
-        config = composed(
+        made = settings(
             f"model={model}",
             f"dataset={dataset}",
             f"regularization={regularization}",
@@ -48,9 +48,9 @@ def test_takes_a_training_step(model, loaded, tmp_path: Path):
             "+trainer.limit_val_batches=1",
             f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
         )
-        plan = make_plan(config, tmp_path / dataset / regularization, loaded)
+        plan = make_plan(made, tmp_path / dataset / regularization, loaded)
         before = [weights.detach().clone() for weights in plan.classifier.network.parameters()]
-        plan.trainer.fit(plan.classifier, plan.batches)
+        plan.trainer.fit(plan.classifier, plan.data_module)
         after = list(plan.classifier.network.parameters())
         assert plan.trainer.global_step == 1
         assert all(torch.isfinite(weights).all() for weights in after)

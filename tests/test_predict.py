@@ -7,18 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
-from cnnlab.data import load
 from cnnlab.data.pixels import border_brightness
 from cnnlab.errors import UsageError
-from cnnlab.prediction import image_files, must_invert
-from commands import run
+from cnnlab.predict import image_files, must_invert
+from commands import loaded, run
 
 
 @pytest.fixture(scope="module")
 def folder(trained, tmp_path_factory):
     """Test digits as files: as they are, and large, in colour, as dark ink on white paper; and a broken one."""
     folder = tmp_path_factory.mktemp("images")
-    data = load({"name": "digits"})
+    data = loaded("digits")
     for digit in range(3):
         position = int((data.test_labels == digit).nonzero()[0])
         image = Image.fromarray(data.test_images[position, 0].numpy())
@@ -70,7 +69,7 @@ def test_only_the_other_background_is_inverted(border, paper, inverted):
 def test_a_mistake_is_one_line_and_exit_code_2(trained, folder):
     done = run(trained.folder, "predict.py", "run=best", f"image={folder}/broken.png", "invert=maybe")
     assert done.returncode == 2
-    assert done.stderr == "error: invert='maybe' is unknown; allowed: auto, true, false\n"
+    assert done.stderr == "error: invert='maybe' is not allowed; invert takes true or false, or auto\n"
 
 
 @pytest.mark.parametrize(("image", "words"), [(None, "image=null"), ("nome.png", "did you mean '.*none.png'")])

@@ -16,9 +16,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from cnnlab.data import load
-from cnnlab.plan import build_network
-from commands import ROOT, command, composed, environment, run, small_disk
+from cnnlab.checkpoint import load_saved
+from commands import ROOT, command, environment, loaded, run, small_disk
 
 QUICK = ("model=dnn", "model.hidden_units=[8]", "trainer.max_epochs=1", "tracking.log_model=false")
 
@@ -103,7 +102,7 @@ class TestRecord:
 
     def test_keeps_the_lineage_of_the_data(self, trained):
         (lineage,) = trained.run.inputs.dataset_inputs
-        data = load(composed()["dataset"])
+        data = loaded("digits")
         assert (lineage.dataset.name, lineage.dataset.digest) == ("digits", data.digest)
         assert '"train": 1293' in lineage.dataset.profile and '"test": 360' in lineage.dataset.profile
 
@@ -112,12 +111,8 @@ class TestRecord:
         (model,) = mlflow.search_logged_models([trained.run.info.experiment_id], output_format="list")
         predictor = mlflow.pyfunc.load_model(model.model_uri)
         (file,) = (trained.folder / "outputs").glob("*/*/checkpoints/*.ckpt")
-        kept = torch.load(file, weights_only=True)
-        data = load(composed()["dataset"])
-        network = build_network(kept["cnnlab"]["config"], tuple(kept["cnnlab"]["input_shape"]), 10)
-        weights = {key[8:]: value for key, value in kept["state_dict"].items() if key.startswith("network.")}
-        network.load_state_dict(weights)
-        network.eval()
+        data = loaded("digits")
+        network = load_saved(file).classifier.network
         for size in (1, 2, 7):
             images = data.test_images[:size].float()
             with torch.no_grad():

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from cnnlab.metrics import EpochSums
+from cnnlab.metrics import Collector, EpochSums, Predictions
 from cnnlab.models import kernels
-from cnnlab.predictions import Collector, Predictions
+from cnnlab.settings.training import Regularization
+from cnnlab.tracking.schema import Metric
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+MakeScheduler = Callable[[Optimizer, int], LRScheduler]
 
 
 class Classifier(pl.LightningModule):
     """Trains `network` on uint8 pixels and tells `loss`, `acc` and `objective` of each epoch.
 
     `scaling` maps pixels 0..255 [B, C, H, W] to the network's float input, `network` maps that to logits [B, classes].
-    `regularization` holds l2, l1 and label_smoothing; dropout is part of the network. `make_optimizer` takes the
-    parameters, `make_scheduler` the optimizer and the number of optimizer steps of the whole training.
+    Of `regularization` the penalties and the label smoothing are used; dropout is part of the network. `make_optimizer`
+    takes the parameters, `make_scheduler` the optimizer and the number of optimizer steps of the whole training.
     `description` is kept in every checkpoint, so that it can be rebuilt from the file alone: plain types only,
     because checkpoints are loaded with `weights_only=True`. `augmentation` changes training batches alone.
     """
@@ -32,18 +36,18 @@ class Classifier(pl.LightningModule):
         self,
         scaling: nn.Module,
         network: nn.Module,
-        regularization: Mapping[str, Any],
-        make_optimizer: Callable[..., Optimizer],
-        make_scheduler: Callable[[Optimizer, int], LRScheduler] | None,
-        description: dict[str, Any],
+        regularization: Regularization,
+        make_optimizer: MakeOptimizer | None,
+        make_scheduler: MakeScheduler | None,
+        description: dict[str, object],
         augmentation: nn.Module | None = None,
     ):
         super().__init__()
         self.scaling = scaling
         self.network = network.to(memory_format=torch.channels_last)
-        self.l2 = float(regularization["l2"])
-        self.l1 = float(regularization["l1"])
-        self.label_smoothing = float(regularization["label_smoothing"])
+        self.l2 = regularization.l2
+        self.l1 = regularization.l1
+        self.label_smoothing = regularization.label_smoothing
         self.make_optimizer = make_optimizer
         self.make_scheduler = make_scheduler
         self.description = description
@@ -52,13 +56,13 @@ class Classifier(pl.LightningModule):
         self.collector = Collector()
         self.predictions: Predictions | None = None  # of the whole test split, once it has been read
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         # Lightning notes the name of the running hook some thirty times a step; torch's own assignment, which looks for
         # parameters and modules first, made that a tenth of a small network's step.
         if name == "_current_fx_name":
             object.__setattr__(self, name, value)
         else:
-            super().__setattr__(name, value)
+            super().__setattr__(name, value)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [B, classes] of pixels 0..255 [B, C, H, W]."""
@@ -128,9 +132,9 @@ class Classifier(pl.LightningModule):
         assert self.train_seconds is not None
         images = float(self.train_sums.images) * self.trainer.world_size
         self.log_sums("train")
-        self.log("epoch_seconds", time.perf_counter() - self.train_started)
-        self.log("train/samples_per_second", images / self.train_seconds)
-        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.log(Metric.EPOCH_SECONDS, time.perf_counter() - self.train_started)
+        self.log(Metric.SPEED, images / self.train_seconds)
+        self.log(Metric.LEARNING_RATE, self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_validation_epoch_end(self) -> None:
         self.log_sums("val")
@@ -144,15 +148,16 @@ class Classifier(pl.LightningModule):
         sums = self.sums(split)
         self.log_dict({f"{split}/{name}": value for name, value in sums.compute().items()})
         # Counted from 1, as people do: on the screen, in MLflow and in the checkpoint's file name.
-        self.log("epoch", float(self.current_epoch + 1))
+        self.log(Metric.EPOCH, float(self.current_epoch + 1))
         sums.reset()
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        assert self.make_optimizer is not None
         optimizer = self.make_optimizer(self.network.parameters())
         if self.make_scheduler is None:
             return optimizer
         scheduler = self.make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         checkpoint["cnnlab"] = self.description

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from cnnlab.metrics import EpochSums
+from cnnlab.tracking.schema import CURVES, Metric
 
 console = Console(highlight=False)
 
@@ -24,12 +26,8 @@ class EpochLines:
 
     def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
         shown = [f"epoch {f'{epoch}{self.of}':>{2 * self.width - 1}}"]
-        shown += [
-            f"{name} {metrics[name]:.4f}"
-            for name in ("train/loss", "train/acc", "val/loss", "val/acc")
-            if name in metrics
-        ]
-        console.print("  ".join([*shown, f"{metrics['epoch_seconds']:.1f} s"]), soft_wrap=True)
+        shown += [f"{name} {metrics[name]:.4f}" for name in CURVES if name in metrics]
+        console.print("  ".join([*shown, f"{metrics[Metric.EPOCH_SECONDS]:.1f} s"]), soft_wrap=True)
 
 
 class EpochBar(pl.Callback):
@@ -52,7 +50,7 @@ class EpochBar(pl.Callback):
         )
         self.drawn = 0.0
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         for task in self.progress.task_ids:
@@ -60,19 +58,22 @@ class EpochBar(pl.Callback):
         self.progress.add_task(f"epoch {trainer.current_epoch + 1}", total=trainer.num_training_batches, metrics="")
         self.progress.start()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         now = time.monotonic()
         if now - self.drawn < self.SECONDS or not trainer.is_global_zero:
             return
         self.drawn = now
         sums = pl_module.train_sums
+        assert isinstance(sums, EpochSums)
         metrics = f"loss {float(sums.loss / sums.images):.4f}  acc {float(sums.correct / sums.images):.4f}"
         self.progress.update(self.progress.task_ids[0], completed=batch_idx + 1, metrics=metrics)
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.progress.stop()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.progress.stop()
 
 

@@ -1,12 +1,16 @@
-"""What is no fault of ours: the one exception for what a user got wrong, and how a full disk is told."""
+"""What is no fault of ours: the one exception for what a user got wrong, and how anything is told in one line."""
 
 from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import ParamSpec, TypeVar
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class UsageError(Exception):
@@ -21,15 +25,47 @@ class DiskFull(BaseException):
     """The disk is full; no Exception, because Optuna takes those for the failure of one trial and goes on."""
 
 
+def shown(value: object) -> str:
+    """Return a value as YAML has it, texts in quotes."""
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return "[" + ", ".join(shown(item) for item in value) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)
+
+
+def nearest(value: object, allowed: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the nearest of the allowed names, or nothing where none is near."""
+    near = difflib.get_close_matches(str(value), list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
 def unknown(what: str, value: object, allowed: Iterable[str]) -> str:
     """Return the line for a name that is not among `allowed`: the value, what is allowed and the nearest name."""
     names = list(allowed)
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"{what}={value!r} is unknown; allowed: {', '.join(names)}{hint}"
+    return f"{what}={shown(value)} is unknown; allowed: {', '.join(names)}{nearest(value, names)}"
 
 
-def collect(problems: list[str], call, *args, **kwargs):
+def refused(what: str, value: object, allowed: str) -> str:
+    """Return the line for a value of the wrong type or out of its range."""
+    return f"{what}={shown(value)} is not allowed; {what} takes {allowed}"
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return " ".join(lines[0].split()) if lines else type(error).__name__
+
+
+def described(error: BaseException) -> str:
+    """Return an error's name and its first line."""
+    name, line = type(error).__name__, one_line(error)
+    return name if line == name else f"{name}: {line}"
+
+
+def collect(
+    problems: list[str], call: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result | None:
     """Return `call(*args, **kwargs)`, or None after adding its `UsageError` lines to `problems`."""
     try:
         return call(*args, **kwargs)

@@ -1,21 +1,26 @@
-"""What is measured over an epoch, and the names under which it is known everywhere."""
+"""What is measured: sums over an epoch, and what the predictions of a whole split say class by class."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.functional.classification import (
+    multiclass_calibration_error,
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+    multiclass_precision,
+    multiclass_recall,
+)
+from torchmetrics.utilities import dim_zero_cat
 
-SPLITS = ("train", "val", "test")
-MEASURES = ("loss", "acc", "objective")
-
-
-def monitors() -> dict[str, str]:
-    """Return every metric a checkpoint or early stopping may watch, with its direction: 'min' or 'max'.
-
-    The test split is not among them: it never selects anything.
-    """
-    return {f"{split}/{name}": "max" if name == "acc" else "min" for split in ("train", "val") for name in MEASURES}
+CALIBRATION_BINS = 15  # Guo et al., On Calibration of Modern Neural Networks, 2017
+PER_CLASS = {"precision": multiclass_precision, "recall": multiclass_recall, "f1": multiclass_f1_score}
 
 
 class EpochSums(Metric):
@@ -53,3 +58,113 @@ class EpochSums(Metric):
             "acc": self.correct / self.images,
             "objective": self.objective / self.images,
         }
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Logits [N, classes] and labels int64 [N] of a split, in the split's own order, on the CPU."""
+
+    logits: Tensor
+    labels: Tensor
+
+    @property
+    def classes(self) -> int:
+        return self.logits.shape[1]
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """Float32 [N, classes], every row adding up to 1."""
+        return self.logits.softmax(dim=1)
+
+    @cached_property
+    def predicted(self) -> Tensor:
+        """The most probable class of every image, int64 [N]."""
+        return self.logits.argmax(dim=1)
+
+    @cached_property
+    def confusion(self) -> Tensor:
+        """Counts, int64 [classes, classes]: true class down, predicted class across."""
+        return multiclass_confusion_matrix(self.predicted, self.labels, self.classes)
+
+    @cached_property
+    def class_measures(self) -> dict[str, list[float]]:
+        """Precision, recall and F1 of each class; a class without an image, or never predicted, counts as 0."""
+        return {
+            name: measure(self.predicted, self.labels, self.classes, average="none").tolist()
+            for name, measure in PER_CLASS.items()
+        }
+
+    @cached_property
+    def images_per_class(self) -> list[int]:
+        return self.confusion.sum(dim=1).tolist()
+
+    def most_confident_mistakes(self, count: int) -> Tensor:
+        """Return the positions, int64 [at most `count`], of the wrong predictions the network was surest of."""
+        wrong = (self.predicted != self.labels).nonzero().flatten()
+        confidence = self.probabilities[wrong].amax(dim=1) if len(wrong) else torch.empty(0)
+        return wrong[confidence.argsort(descending=True, stable=True)[:count]]
+
+    def one_of_each_class(self, count: int) -> Tensor:
+        """Return the positions of the first image of each of at most `count` classes, spread evenly over all."""
+        present = self.labels.unique()
+        step = max(1.0, len(present) / count)
+        chosen = [int(present[int(place * step)]) for place in range(min(count, len(present)))]
+        return torch.tensor([int((self.labels == label).nonzero()[0]) for label in chosen], dtype=torch.int64)
+
+
+class Collector(Metric):
+    """Gathers the logits and labels of a whole split, over all processes, in the split's own order.
+
+    The order holds because every process evaluates one contiguous part, and the parts lie in the order of the ranks.
+    """
+
+    full_state_update = False
+    logits: list[Tensor]
+    labels: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("logits", default=[], dist_reduce_fx="cat")
+        self.add_state("labels", default=[], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: logits [B, classes] and labels [B]."""
+        self.logits.append(logits.detach().float())
+        self.labels.append(labels)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Return the logits [N, classes] and labels [N] gathered since the last reset, from all processes."""
+        return dim_zero_cat(self.logits), dim_zero_cat(self.labels)
+
+    def predictions(self) -> Predictions:
+        """Return what was gathered, on the CPU, and start empty again."""
+        logits, labels = self.compute()
+        self.reset()
+        return Predictions(logits.cpu(), labels.cpu())
+
+
+def class_metrics(predictions: Predictions, class_names: Sequence[str], split: str) -> dict[str, float]:
+    """Return precision, recall, F1 and calibration error as metrics named `split/...`, all from 0 to 1.
+
+    `test/precision` is the mean over classes, `test/precision/cat` that of one class; a class without an image, or
+    never predicted, counts as 0. `test/calibration_error` is the expected difference between confidence and accuracy,
+    over 15 bins of confidence.
+    """
+    error = multiclass_calibration_error(
+        predictions.probabilities, predictions.labels, predictions.classes, n_bins=CALIBRATION_BINS, norm="l1"
+    )
+    metrics = {f"{split}/calibration_error": float(error)}
+    names = metric_names(class_names)
+    for measure, values in predictions.class_measures.items():
+        metrics[f"{split}/{measure}"] = sum(values) / len(values)
+        metrics |= {f"{split}/{measure}/{name}": value for name, value in zip(names, values, strict=True)}
+    return metrics
+
+
+def metric_names(class_names: Sequence[str]) -> list[str]:
+    """Return the class names as MLflow takes them in a metric's name: letters, digits, blank, _ and -; no two alike."""
+    names: list[str] = []
+    for position, name in enumerate(class_names):
+        allowed = re.sub(r"[^\w\- ]", "_", name)[:100]
+        names.append(f"{allowed} {position}" if allowed in names else allowed)
+    return names

@@ -1,13 +1,13 @@
-"""Optimizers that torch has only in another form."""
+"""Optimizers and learning-rate schedules by the names of their settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 
 
 class KerasRMSprop(Optimizer):
@@ -39,7 +39,7 @@ class KerasRMSprop(Optimizer):
         super().__init__(params, dict(lr=lr, rho=rho, momentum=momentum, eps=eps, weight_decay=weight_decay))
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Take one step along the gradients; returns what `closure` returns."""
         loss = None
         if closure is not None:
@@ -51,7 +51,7 @@ class KerasRMSprop(Optimizer):
                 self._update(group, weights, [weight.grad for weight in weights])
         return loss
 
-    def _update(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> None:
+    def _update(self, group: dict[str, float], weights: list[Tensor], gradients: list[Tensor]) -> None:
         lr, rho, momentum = group["lr"], group["rho"], group["momentum"]
         velocities = self._state_of("velocity", weights)
         torch._foreach_mul_(velocities, rho)
@@ -73,3 +73,37 @@ class KerasRMSprop(Optimizer):
             if name not in self.state[weight]:
                 self.state[weight][name] = torch.zeros_like(weight)
         return [self.state[weight][name] for weight in weights]
+
+
+# Schedules over the whole training, stepped after every optimizer step.
+
+
+def cosine(optimizer: Optimizer, total_steps: int, *, warmup_fraction: float, final_factor: float) -> LRScheduler:
+    """Return half a cosine from the optimizer's rate to `final_factor` of it, after a linear warm-up.
+
+    `total_steps` counts optimizer steps; `warmup_fraction` is the share of them spent warming up.
+    Source: Loshchilov and Hutter, SGDR, 2017, without restarts.
+    """
+    warmup_steps = int(warmup_fraction * total_steps)
+    rate = optimizer.param_groups[0]["lr"]
+    annealing = CosineAnnealingLR(optimizer, T_max=max(1, total_steps - warmup_steps), eta_min=final_factor * rate)
+    if not warmup_steps:
+        return annealing
+    warmup = LinearLR(optimizer, start_factor=1 / (warmup_steps + 1), total_iters=warmup_steps)
+    return SequentialLR(optimizer, [warmup, annealing], milestones=[warmup_steps])
+
+
+def onecycle(optimizer: Optimizer, total_steps: int, *, warmup_fraction: float) -> LRScheduler:
+    """Return torch's one-cycle schedule whose peak is the optimizer's own rate.
+
+    Momentum (or Adam's first beta) stays where the configuration put it.
+    Source: Smith and Topin, Super-Convergence, 2018.
+    """
+    rate = optimizer.param_groups[0]["lr"]
+    return OneCycleLR(
+        optimizer, max_lr=rate, total_steps=max(2, total_steps), pct_start=warmup_fraction, cycle_momentum=False
+    )
+
+
+# What `optimizer.name` chooses.
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": AdamW, "rmsprop": KerasRMSprop, "sgd": SGD}

@@ -1,187 +1,212 @@
-"""Everything a run needs, built and checked before anything is written."""
+"""From checked settings to data, network, classifier and trainer: builds, seeds nothing, writes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from hydra.utils import instantiate
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from cnnlab import config as configuration
-from cnnlab.classifier import Classifier
+from cnnlab.classifier import Classifier, MakeOptimizer, MakeScheduler
 from cnnlab.console import EpochBar, console
-from cnnlab.data import load
+from cnnlab.data import LoadData, augmentation, load
 from cnnlab.data.images import ImageData
-from cnnlab.data.module import InMemoryData
+from cnnlab.data.module import ImageDataModule
 from cnnlab.data.pixels import border_brightness
 from cnnlab.data.scaling import Scaling
 from cnnlab.data.split import split
 from cnnlab.errors import UsageError, collect
-from cnnlab.metrics import monitors
+from cnnlab.models import NETWORKS
+from cnnlab.optimizers import OPTIMIZERS, cosine, onecycle
+from cnnlab.own import called, own
+from cnnlab.settings import training
+from cnnlab.settings.base import Own, Section
+from cnnlab.settings.commands import Tracking, Trainer, Training
+from cnnlab.settings.dataset import Archive, ImageFolder
+from cnnlab.settings.description import FORMAT, Description
+from cnnlab.settings.model import Model
+from cnnlab.settings.read import examine
 from cnnlab.tracking.logger import EpochLogger
+from cnnlab.tracking.schema import MONITORS
 from cnnlab.tracking.store import check_address
 from cnnlab.trainer import build_trainer
+
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a checked configuration becomes."""
+    """What the settings of a training become."""
 
+    settings: Training
     data: ImageData
-    batches: InMemoryData
+    data_module: ImageDataModule
     classifier: Classifier
     trainer: pl.Trainer
     checkpoint: ModelCheckpoint
     logger: EpochLogger
 
 
-def make_plan(
-    config: Mapping[str, Any], folder: Path, load_data: Callable[[Mapping[str, Any]], ImageData] = load
-) -> Plan:
-    """Build data, network, classifier and trainer of a resolved configuration; `folder` will hold the checkpoints.
+def read_training(values: Mapping[str, object], load_data: LoadData = load) -> Training:
+    """Return the settings of a resolved configuration.
 
-    `load_data` may return images that are in memory already. Nothing is written. Raises UsageError with every problem
-    that can be seen at once: values out of range, a data set that is missing, a batch larger than the data, a network
-    too deep for its images, devices that are not there.
+    Raises UsageError with every problem: of the values, and of the machine where sections without problems meet it.
     """
-    problems = configuration.check(config)
-    if problems and any(line.endswith(" is missing") for line in problems):
-        raise UsageError(*problems)
-    if not problems:
-        pl.seed_everything(config["seed"], workers=True, verbose=False)  # before the first weight is drawn
-        # A penalty drives unused kernels to numbers below 1e-38, which a CPU multiplies in microcode: late epochs of
-        # experiment=mnist_deep_cnn took twice as long. Threads that torch starts later flush them to zero too.
-        torch.set_flush_denormal(True)
-    checkpoint, callbacks = build_callbacks(config, folder) if not problems else (None, [])
-    logger = EpochLogger([])
-    trainer = collect(problems, build_trainer, config["trainer"], callbacks=callbacks, logger=logger)
-    problems += check_address(config["tracking"]["uri"]) if isinstance(config["tracking"]["uri"], str) else []
-    data = collect(problems, load_data, config["dataset"])
-    batches = classifier = None
-    if data is not None:
-        found: list[str] = []
-        batches = collect(found, build_batches, config, data) if isinstance(config["batch_size"], int) else None
-        classifier = collect(found, build_classifier, config, data, batches)
-        problems += news(found, problems)
-    if problems:
-        raise UsageError(*problems)
-    assert data and batches and classifier and trainer and checkpoint
-    return Plan(data, batches, classifier, trainer, checkpoint, logger)
+    examined = examine(Training, values)
+    if examined.settings is not None:
+        return examined.settings
+    problems, sections = examined.problems, examined.sections
+    if isinstance(trainer := sections.get("trainer"), Trainer):
+        collect(problems, build_trainer, trainer, [], EpochLogger([]))
+    if isinstance(tracking := sections.get("tracking"), Tracking):
+        problems += check_address(tracking.uri)
+    if isinstance(dataset := sections.get("dataset"), Archive | ImageFolder):
+        collect(problems, load_data, dataset)
+    raise UsageError(*problems)
 
 
-def news(found: list[str], known: list[str]) -> list[str]:
-    """Return the lines that say more than the known ones: a value out of range is refused once, by its key."""
-    keys = {line.split("=")[0] for line in known}
-    sections = {f"{key.split('.')[0]}:" for key in keys}
-    return [line for line in found if line.split("=")[0] not in keys and line.split()[0] not in sections]
+def make_plan(settings: Training, folder: Path, load_data: LoadData = load) -> Plan:
+    """Build data, network, classifier and trainer; `folder` will hold the checkpoints.
 
-
-def build_batches(config: Mapping[str, Any], data: ImageData) -> InMemoryData:
-    """Split the data and cut it into batches; raises UsageError where it cannot be cut so."""
-    validation = config["dataset"]["validation"]
-    train_index, validation_index = split(
-        data.train_labels, validation["method"], validation["fraction"], validation["seed"]
-    )
-    sizes = config["batch_size"], config["evaluation_batch_size"]
-    return InMemoryData(data, train_index, validation_index, *sizes, config["seed"])
-
-
-def build_classifier(config: Mapping[str, Any], data: ImageData, batches: InMemoryData | None) -> Classifier:
-    """Build the network for the data's shape and classes, and the LightningModule around it.
-
-    The scaling is fitted to the training split alone. Raises UsageError for everything the network, the optimizer or
-    the scheduler refuses.
+    `load_data` may return images that are in memory already. Weights are drawn from torch's generator as it is. Raises
+    UsageError with every problem that can be seen at once: a data set that is missing, a batch larger than the data, a
+    network too deep for its images, devices that are not there.
     """
     problems: list[str] = []
-    network = collect(problems, build_network, config, data.input_shape, data.classes)
-    make_optimizer = collect(problems, build_partial, "optimizer", config["optimizer"])
-    make_scheduler = collect(problems, build_partial, "scheduler", config["scheduler"])
-    if network is not None and make_optimizer is not None:
-        collect(problems, _try_optimizer, make_optimizer, network)
-    train_images = data.train_images if batches is None else data.train_images[batches.train_index]
-    augmentation = collect(problems, build_augmentation, config["augmentation"], data.classes)
-    scaling = collect(problems, Scaling.fit, config["dataset"]["scaling"], train_images)
+    checkpoint, callbacks = build_callbacks(settings, folder)
+    logger = EpochLogger([])
+    trainer = collect(problems, build_trainer, settings.trainer, callbacks, logger)
+    problems += check_address(settings.tracking.uri)
+    data = collect(problems, load_data, settings.dataset)
+    data_module = classifier = None
+    if data is not None:
+        data_module = collect(problems, build_data_module, settings, data)
+        train_images = data.train_images if data_module is None else data.train_images[data_module.train_index]
+        classifier = collect(problems, build_classifier, settings, data, train_images)
     if problems:
         raise UsageError(*problems)
-    description = {
-        "config": dict(config),
-        "input_shape": list(data.input_shape),
-        "class_names": list(data.class_names),
-        "border": border_brightness(train_images),
-    }
-    parts = (scaling, network, config["regularization"], make_optimizer, make_scheduler, description)
-    return Classifier(*parts, augmentation)
+    assert data and data_module and classifier and trainer
+    return Plan(settings, data, data_module, classifier, trainer, checkpoint, logger)
 
 
-def build_network(config: Mapping[str, Any], input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """Instantiate the `model` section for images [C, H, W]; its dropout rates come from `regularization`."""
-    settings = {key: value for key, value in config["model"].items() if key != "name"}
-    dropout = {key: config["regularization"][key] for key in ("conv_dropout", "dense_dropout")}
-    return _instantiate("model", settings, input_shape=input_shape, classes=classes, **dropout)
+def build_data_module(settings: Training, data: ImageData) -> ImageDataModule:
+    """Split the data and cut it into batches; raises UsageError where it cannot be cut so."""
+    train_index, validation_index = split(data.train_labels, settings.dataset.validation)
+    sizes = settings.batch_size, settings.evaluation_batch_size
+    return ImageDataModule(data, train_index, validation_index, *sizes, settings.seed)
 
 
-def build_augmentation(settings: Mapping[str, Any], classes: int) -> nn.Module | None:
-    """Instantiate the `augmentation` section for a number of classes; None where it changes nothing."""
-    if "_target_" not in settings:
+def build_classifier(settings: Training, data: ImageData, train_images: Tensor) -> Classifier:
+    """Build the network for the data's shape and classes, and the LightningModule around it.
+
+    The scaling is fitted to `train_images`, uint8 [N, C, H, W], alone. Raises UsageError for everything the network,
+    the optimizer or the scheduler refuses.
+    """
+    problems: list[str] = []
+    network = collect(problems, build_network, settings.model, settings.regularization, data.input_shape, data.classes)
+    make_optimizer = collect(problems, optimizer_maker, settings.optimizer)
+    make_scheduler = collect(problems, scheduler_maker, settings.scheduler)
+    if network is not None and make_optimizer is not None:
+        collect(problems, called, "optimizer", make_optimizer, network.parameters())
+    changes = collect(problems, build_augmentation, settings.augmentation, data.classes)
+    scaling = Scaling.fit(settings.dataset.scaling, train_images)
+    if problems:
+        raise UsageError(*problems)
+    assert network is not None
+    description = Description(
+        format=FORMAT,
+        dataset=settings.dataset,
+        model=settings.model,
+        regularization=settings.regularization,
+        input_shape=data.input_shape,
+        class_names=data.class_names,
+        border=border_brightness(train_images),
+    )
+    parts = (scaling, network, settings.regularization, make_optimizer, make_scheduler, description.plain())
+    return Classifier(*parts, changes)
+
+
+def build_network(model: Model, regularization: training.Regularization, input_shape: Shape, classes: int) -> nn.Module:
+    """Return the network for images [C, H, W]; its dropout rates come from `regularization`.
+
+    Raises UsageError for images that are too small for it, and for whatever a network of the user's own refuses.
+    """
+    rates = {"conv_dropout": regularization.conv_dropout, "dense_dropout": regularization.dense_dropout}
+    if isinstance(model, Own):
+        made = called("model", own("model", model), input_shape=input_shape, classes=classes, **rates)
+        if not isinstance(made, nn.Module):
+            raise UsageError(f"model._target_={model.target!r} returns {type(made).__name__}; it takes an nn.Module")
+        return made
+    try:
+        return NETWORKS[model.network](input_shape, classes, **arguments(model, "network"), **rates)
+    except ValueError as error:
+        raise UsageError(f"model: {error}: shorten model.filters or lower model.pool_size") from error
+
+
+def build_augmentation(settings: training.Augmentation, classes: int) -> nn.Module | None:
+    """Return the augmentation for a number of classes; None where it changes nothing."""
+    if isinstance(settings, Own):
+        made = called("augmentation", own("augmentation", settings), classes=classes)
+        assert isinstance(made, nn.Module)
+        return made
+    if isinstance(settings, training.Unchanged):
         return None
-    named = {key: value for key, value in settings.items() if key != "name"}
-    return _instantiate("augmentation", named, classes=classes)
+    return augmentation.KINDS[settings.name](classes, **arguments(settings))
 
 
-def build_partial(section: str, settings: Mapping[str, Any]) -> Any:
-    """Return the section's `_target_` with its values bound, waiting for its first arguments; None without one."""
-    if "_target_" not in settings:
+def optimizer_maker(settings: training.Optimizer) -> MakeOptimizer:
+    """Return what makes the optimizer of the parameters it is given."""
+    if isinstance(settings, Own):
+        return own("optimizer", settings)  # type: ignore[return-value]
+
+    def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        return OPTIMIZERS[settings.name](parameters, **arguments(settings))  # type: ignore[arg-type]
+
+    return make
+
+
+def scheduler_maker(settings: training.Scheduler) -> MakeScheduler | None:
+    """Return what makes the schedule of an optimizer and a number of steps; None for a constant rate."""
+    if isinstance(settings, training.Constant):
         return None
-    return _instantiate(section, {key: value for key, value in settings.items() if key != "name"}, _partial_=True)
+    if isinstance(settings, Own):
+        return own("scheduler", settings)  # type: ignore[return-value]
+    if isinstance(settings, training.Cosine):
+        return partial(cosine, warmup_fraction=settings.warmup_fraction, final_factor=settings.final_factor)
+    return partial(onecycle, warmup_fraction=settings.warmup_fraction)
 
 
-def build_callbacks(config: Mapping[str, Any], folder: Path) -> tuple[ModelCheckpoint, list[pl.Callback]]:
+def arguments(section: Section, *names: str) -> dict[str, object]:
+    """Return what a section's class is called with: every value but its names."""
+    return {key: value for key, value in section if key not in ("name", *names)}
+
+
+def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, list[pl.Callback]]:
     """Return the best-checkpoint callback, and all callbacks: those that watch a metric and, on a terminal, the bar."""
-    settings = config["callbacks"]
-    watched = settings["checkpoint"]["monitor"]
-    has_validation = config["dataset"]["validation"]["fraction"] > 0
+    watching = settings.callbacks
+    monitor = watching.checkpoint.monitor
+    has_validation = settings.dataset.validation.fraction > 0
     named_loss = "val_loss_{val/loss:.4f}" if has_validation else "train_loss_{train/loss:.4f}"
     checkpoint = ModelCheckpoint(
         dirpath=folder / "checkpoints",
         filename=f"epoch_{{epoch:02d}}-{named_loss}",  # no "=": a command line would have to quote it
         auto_insert_metric_name=False,
-        monitor=watched,
-        mode=monitors().get(watched, "min"),
+        monitor=monitor,
+        mode=MONITORS[monitor] if monitor else "min",
         save_on_train_epoch_end=True,
     )
     callbacks: list[pl.Callback] = [checkpoint]
-    if (decay := settings["ema_decay"]) is not None:
-        callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(decay)))
+    if watching.ema_decay is not None:
+        callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(watching.ema_decay)))
     if console.is_terminal:
         callbacks.append(EpochBar())
-    if stopping := settings["early_stopping"]:
-        mode = monitors()[stopping["monitor"]]
-        callbacks.append(EarlyStopping(stopping["monitor"], patience=stopping["patience"], mode=mode))
+    if stopping := watching.early_stopping:
+        mode = MONITORS[stopping.monitor]
+        callbacks.append(EarlyStopping(stopping.monitor, patience=stopping.patience, mode=mode))
     return checkpoint, callbacks
-
-
-def _instantiate(section: str, settings: Mapping[str, Any], **arguments: Any) -> Any:
-    try:
-        return instantiate(dict(settings), **arguments, _convert_="all")
-    except UsageError:
-        raise
-    except Exception as error:
-        # Hydra wraps what a constructor raises; the user wants the constructor's own words.
-        cause = error.__cause__ or error
-        if isinstance(cause, UsageError):
-            raise cause from None
-        raise UsageError(f"{section}: {str(cause).splitlines()[0]}") from error
-
-
-def _try_optimizer(make_optimizer: Any, network: nn.Module) -> None:
-    try:
-        make_optimizer(network.parameters())
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"optimizer: {str(error).splitlines()[0]}") from error

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from cnnlab.data import load
 from cnnlab.data.archives import obtain
 from cnnlab.errors import UsageError
+from commands import loaded
 from data_makers import make_mnist_like, md5, patch
 
 CONTENT = b"the published archive"
@@ -48,7 +48,7 @@ def test_offline_and_missing_is_one_line_with_folder_files_and_a_way_out(tmp_pat
     for name in ("train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz"):
         (folder / name).unlink()
     with pytest.raises(UsageError) as caught:
-        load({"name": "mnist", "root": tmp_path, "download": True})
+        loaded("mnist", root=tmp_path, download=True)
     (line,) = caught.value.problems
     assert "\n" not in line
     for part in (
@@ -83,7 +83,7 @@ def test_a_truncated_or_altered_archive_is_named_and_left_alone(tmp_path, monkey
     damaged = damage(path.read_bytes())
     path.write_bytes(damaged)
     with pytest.raises(UsageError) as caught:
-        load({"name": "fashion_mnist", "root": tmp_path, "download": True})
+        loaded("fashion_mnist", root=tmp_path, download=True)
     (line,) = caught.value.problems
     expected = dict(attributes["resources"])[path.name]
     assert line.startswith(str(path))
@@ -96,7 +96,7 @@ def test_every_altered_archive_gets_its_line(tmp_path, monkeypatch):
     for path in (tmp_path / "KMNIST" / "raw").iterdir():
         path.write_bytes(b"")
     with pytest.raises(UsageError) as caught:
-        load({"name": "kmnist", "root": tmp_path, "download": False})
+        loaded("kmnist", root=tmp_path, download=False)
     assert len(caught.value.problems) == 4
 
 

@@ -8,11 +8,15 @@ from PIL import Image
 from cnnlab.data import load
 from cnnlab.data.pixels import read_image
 from cnnlab.errors import UsageError
+from cnnlab.settings.dataset import ImageFolder
+from cnnlab.settings.read import read
+from commands import composed
 
 
 def config(path, **changes):
-    defaults = {"image_size": 8, "channels": 1, "test_fraction": 0.25, "test_seed": 0}
-    return {"name": "image_folder", "path": None if path is None else str(path), **defaults, **changes}
+    small = {"image_size": 8, "test_fraction": 0.25, "path": None if path is None else str(path)}
+    values = composed("dataset=image_folder")["dataset"] | small | changes
+    return read(ImageFolder, values, "dataset.")
 
 
 def save(path, mode="L", size=(12, 10), colour=100):

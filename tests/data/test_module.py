@@ -6,8 +6,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from cnnlab import process
 from cnnlab.data.images import ImageData
-from cnnlab.data.module import InMemoryData
+from cnnlab.data.module import ImageDataModule
 from cnnlab.errors import UsageError
 
 COUNT = 40
@@ -46,7 +47,7 @@ def module(seed=0, batch_size=8, validation=10):
     names = tuple(str(label) for label in range(COUNT))
     data = ImageData("numbers", images, labels, images[:6], labels[:6], names, "counted")
     cut = COUNT - validation
-    return InMemoryData(data, labels[:cut], labels[cut:], batch_size, 4, seed)
+    return ImageDataModule(data, labels[:cut], labels[cut:], batch_size, 4, seed)
 
 
 def trainer(epochs, folder, **options):
@@ -85,6 +86,7 @@ def test_each_epoch_has_its_own_order_and_a_resumed_run_continues_it(tmp_path):
 def test_lightning_has_nothing_to_warn_about(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        process.begin()  # as every command does
         # Not about the data: PyTorch's own deprecations inside Lightning.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)

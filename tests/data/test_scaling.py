@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from cnnlab.data.scaling import Scaling
-from cnnlab.errors import UsageError
 
 # Channel 0 holds 0, 10, 20, 30: mean 15, variance (225 + 25 + 25 + 225) / 4 = 125. Channel 1 never varies.
 IMAGES = torch.tensor([[[[0, 10]], [[7, 7]]], [[[20, 30]], [[7, 7]]]], dtype=torch.uint8)
@@ -54,8 +53,3 @@ def test_it_exports_with_any_batch_size():
     exported = torch.export.export(scaling, (IMAGES,), dynamic_shapes=(batch,)).module()
     more = IMAGES.repeat(3, 1, 1, 1)
     assert torch.equal(exported(more), scaling(more))
-
-
-def test_an_unknown_kind_names_the_nearest():
-    with pytest.raises(UsageError, match="did you mean 'standard'"):
-        Scaling.fit("standart", IMAGES)

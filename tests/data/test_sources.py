@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from cnnlab.data import load
 from cnnlab.data.mnist import parse_idx
 from cnnlab.errors import UsageError
+from commands import loaded
 from data_makers import CLASS_NAMES, idx, make_cifar10, make_mnist_like, patch
 
 REAL = Path(os.environ.get("CNNLAB_DATA", "nowhere"))
 
 
 def test_digits_are_all_there_with_a_fixed_stratified_test_split():
-    data = load({"name": "digits"})
+    data = loaded("digits")
     assert data.input_shape == (1, 28, 28)
     assert data.classes == 10
     assert (len(data.train_images), len(data.test_images)) == (1437, 360)
@@ -26,12 +26,7 @@ def test_digits_are_all_there_with_a_fixed_stratified_test_split():
     assert (int(data.train_images.min()), int(data.train_images.max())) == (0, 255)
     # 174 to 183 of each digit in all, of which a fifth is 34.8 to 36.6.
     assert set(torch.bincount(data.test_labels).tolist()) <= {35, 36, 37}
-    assert load({"name": "digits"}).digest == data.digest == "66f76270f48ed3a5"
-
-
-def test_an_unknown_dataset_names_the_nearest():
-    with pytest.raises(UsageError, match="did you mean 'mnist'"):
-        load({"name": "mnits"})
+    assert loaded("digits").digest == data.digest == "66f76270f48ed3a5"
 
 
 def test_idx_is_read_row_by_row():
@@ -55,7 +50,7 @@ def test_idx_is_read_row_by_row():
 def test_mnist_and_its_kin_from_a_root_that_stays_as_it_was(tmp_path, monkeypatch, name, folder, first, last):
     patch(monkeypatch, name, make_mnist_like(tmp_path, name, train=30, test=10))
     before = sorted(tmp_path.rglob("*"))
-    data = load({"name": name, "root": str(tmp_path), "download": True})
+    data = loaded(name, root=str(tmp_path), download=True)
     assert sorted(tmp_path.rglob("*")) == before
     assert data.train_images.shape == (30, 1, 28, 28) and data.test_images.shape == (10, 1, 28, 28)
     assert data.train_labels.tolist() == [*range(10)] * 3
@@ -68,7 +63,7 @@ def test_mnist_and_its_kin_from_a_root_that_stays_as_it_was(tmp_path, monkeypatc
 def test_cifar10_from_the_archive_or_its_files(tmp_path, monkeypatch, extracted):
     patch(monkeypatch, "cifar10", make_cifar10(tmp_path, train=50, test=20, extracted=extracted))
     before = sorted(tmp_path.rglob("*"))
-    data = load({"name": "cifar10", "root": str(tmp_path), "download": False})
+    data = loaded("cifar10", root=str(tmp_path), download=False)
     assert sorted(tmp_path.rglob("*")) == before
     assert data.train_images.shape == (50, 3, 32, 32) and data.test_images.shape == (20, 3, 32, 32)
     assert data.train_labels.tolist() == [*range(10)] * 5
@@ -94,27 +89,27 @@ def test_cifar10_unpickles_nothing_that_was_altered(tmp_path, monkeypatch):
     altered = tmp_path / "cifar-10-batches-py" / "data_batch_3"
     altered.write_bytes(pickle.dumps(Exploit(trace)))
     with pytest.raises(UsageError) as caught:
-        load({"name": "cifar10", "root": tmp_path, "download": False})
+        loaded("cifar10", root=tmp_path, download=False)
     assert str(altered) in str(caught.value) and "MD5" in str(caught.value)
     assert not trace.exists()
 
 
 def test_cifar10_missing_names_the_archive(tmp_path):
     with pytest.raises(UsageError, match=r"cifar-10-python\.tar\.gz.*dataset=digits"):
-        load({"name": "cifar10", "root": tmp_path, "download": False})
+        loaded("cifar10", root=tmp_path, download=False)
 
 
 def test_the_digest_follows_pixels_and_labels(tmp_path, monkeypatch):
     patch(monkeypatch, "mnist", make_mnist_like(tmp_path, "mnist"))
 
     def digest(change=None):
-        data = load({"name": "mnist", "root": tmp_path, "download": False})
+        data = loaded("mnist", root=tmp_path, download=False)
         if change:
             tensor, index, value = change
             getattr(data, tensor)[index] = value
         return data.digest
 
-    first = load({"name": "mnist", "root": tmp_path, "download": False}).train_images[0, 0, 0, 0].item()
+    first = loaded("mnist", root=tmp_path, download=False).train_images[0, 0, 0, 0].item()
     changes = [("train_images", (0, 0, 0, 0), 255 - first), ("test_labels", 0, 7), ("train_labels", 0, 7)]
     assert len({digest(), *map(digest, changes)}) == 4
     assert digest() == digest()
@@ -122,7 +117,7 @@ def test_the_digest_follows_pixels_and_labels(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not (REAL / "MNIST" / "raw").is_dir(), reason="CNNLAB_DATA holds no MNIST")
 def test_the_real_mnist():
-    data = load({"name": "mnist", "root": REAL, "download": False})
+    data = loaded("mnist", root=REAL, download=False)
     assert data.train_images.shape == (60000, 1, 28, 28) and data.test_images.shape == (10000, 1, 28, 28)
     assert data.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     # The mean that every MNIST tutorial quotes: 0.1307.
@@ -132,7 +127,7 @@ def test_the_real_mnist():
 
 @pytest.mark.skipif(not (REAL / "FashionMNIST" / "raw").is_dir(), reason="CNNLAB_DATA holds no Fashion-MNIST")
 def test_the_real_fashion_mnist():
-    data = load({"name": "fashion_mnist", "root": REAL, "download": False})
+    data = loaded("fashion_mnist", root=REAL, download=False)
     assert torch.bincount(data.train_labels).tolist() == [6000] * 10
     assert torch.bincount(data.test_labels).tolist() == [1000] * 10
     assert data.class_names[data.train_labels[0]] == "Ankle boot"

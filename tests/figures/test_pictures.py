@@ -15,11 +15,12 @@ from cnnlab.data.scaling import Scaling
 from cnnlab.figures import diagram, fonts
 from cnnlab.figures.canvas import lettering, shorten
 from cnnlab.figures.curves import draw_learning_curves
-from cnnlab.figures.draw import draw_all
+from cnnlab.figures.draw import Subject, draw_all
+from cnnlab.metrics import Predictions
 from cnnlab.models import MLP, ConvNet
-from cnnlab.predictions import Predictions
+from cnnlab.settings.commands import Figures
 
-SETTINGS = {"skip_epochs": 2, "mistakes": 12, "samples": 10, "diagram": True}
+SETTINGS = Figures(enabled=True, skip_epochs=2, mistakes=12, samples=10, diagram=True)
 HISTORY = {
     "train/loss": {epoch: 2.3 / epoch for epoch in range(1, 9)},
     "val/loss": {epoch: 2.4 / epoch for epoch in range(1, 9)},
@@ -64,7 +65,8 @@ def drawn(folder: Path, network, shape, names, labels, *, wrong: float = 0.3, hi
     told = torch.where(torch.rand(len(labels), generator=generator) < wrong, (labels + 1) % len(names), labels)
     logits = 4 * torch.nn.functional.one_hot(told, len(names)).float()
     scaling = Scaling(shape[0])
-    return draw_all(folder, SETTINGS, scaling, network, names, images, Predictions(logits, labels), "test", history, 5)
+    subject = Subject(scaling, network, names, images, Predictions(logits, labels), "test", history, best_epoch=5)
+    return draw_all(folder, SETTINGS, subject)
 
 
 def opened(path: Path) -> np.ndarray:

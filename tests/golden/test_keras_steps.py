@@ -8,14 +8,14 @@ from torch import nn
 
 from cnnlab.classifier import Classifier
 from cnnlab.data.scaling import Scaling
-from cnnlab.plan import build_partial
-from commands import composed
+from cnnlab.plan import optimizer_maker
+from commands import settings
 
 
 def stepped(optimizer: str, gradients: list[float], *overrides: str, start: float = 1.0) -> list[float]:
     """Return the weight after each step along `gradients`, with the shipped optimizer of that name."""
     weight = nn.Parameter(torch.tensor([start], dtype=torch.float64))
-    made = build_partial("optimizer", composed(f"optimizer={optimizer}", *overrides)["optimizer"])([weight])
+    made = optimizer_maker(settings(f"optimizer={optimizer}", *overrides).optimizer)([weight])
     weights = []
     for gradient in gradients:
         weight.grad = torch.full_like(weight, gradient)
@@ -75,7 +75,7 @@ class TestPenalty:
             network[0].bias.fill_(100.0)
             network[3].weight.copy_(torch.tensor([[4.0], [-1.0]]))
             network[3].bias.fill_(100.0)
-        regularization = {"l2": 0.01, "l1": 0.001, "label_smoothing": 0.0}
+        regularization = settings("regularization.l2=0.01", "regularization.l1=0.001").regularization
         return Classifier(Scaling(1), network, regularization, torch.optim.SGD, None, {})
 
     def test_kernels_alone_are_penalized(self, classifier):

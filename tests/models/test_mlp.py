@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlab.errors import UsageError
 from cnnlab.models import MLP
 
 OPTIONS = {
@@ -48,16 +47,6 @@ def test_dense_dropout_follows_every_hidden_layer_and_conv_dropout_none():
         *("dense2", "dense_activation2", "dense_dropout2", "logits"),
     ]
     assert {layer.p for layer in layers.values() if isinstance(layer, nn.Dropout)} == {0.5}
-
-
-def test_all_problems_are_reported_together():
-    with pytest.raises(UsageError) as raised:
-        build(hidden_units=[0], activation="rleu", normalization="bach", dense_initializer=3, conv_dropout=2)
-    keys = [line.split("=")[0] for line in raised.value.problems]
-    assert keys == [
-        *("model.hidden_units", "model.activation", "model.normalization"),
-        *("model.dense_initializer", "regularization.conv_dropout"),
-    ]
 
 
 def test_exports_with_any_batch_size():

@@ -1,24 +1,22 @@
 """Every network in conf/model against its golden parameter count."""
 
 import json
-from pathlib import Path
 
-import hydra
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-ROOT = Path(__file__).parents[2]
+from cnnlab.models import parameter_count
+from cnnlab.plan import build_network
+from commands import ROOT, settings
+
 CONFIGS = {path.stem: path for path in sorted((ROOT / "conf" / "model").glob("*.yaml"))}
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "parameter_counts.json").read_text())
 
 
 def build(name: str, input_shape=(1, 28, 28), classes=10) -> torch.nn.Module:
-    config = OmegaConf.load(CONFIGS[name])
-    assert config.pop("name") == name
-    return hydra.utils.instantiate(
-        config, input_shape=input_shape, classes=classes, conv_dropout=0.5, dense_dropout=0.5
-    )
+    made = settings(f"model={name}", "regularization.conv_dropout=0.5", "regularization.dense_dropout=0.5")
+    assert made.model.name == name
+    return build_network(made.model, made.regularization, input_shape, classes)
 
 
 def test_every_network_has_a_golden_count():
@@ -27,8 +25,7 @@ def test_every_network_has_a_golden_count():
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_parameter_count(name):
-    network = build(name)
-    assert sum(weights.numel() for weights in network.parameters()) == GOLDEN[name]
+    assert parameter_count(build(name)) == GOLDEN[name]
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from cnnlab.report.leaderboard import make_rows
-from cnnlab.report.read import PARENT_TAG, Facts
+from cnnlab.report.read import Facts
+from cnnlab.tracking.schema import Role, Tag
 
 numbers = itertools.count(1)
 
@@ -110,30 +111,37 @@ class TestTarget:
 
 class TestSweep:
     def trials(self):
-        parent = a_run(metrics={}, sweep__role="parent", command="python sweep.py search=dnn")
-        child = {PARENT_TAG: parent.run_id, "sweep__role": "trial"}
+        sweep = a_run(metrics={}, sweep__role=Role.SWEEP, command="python sweep.py search=dnn")
+        child = {Tag.PARENT: sweep.run_id, "sweep__role": Role.TRIAL}
         trials = [
-            a_run(0, 0.0, settings=f"t{place}", metrics={"best/val/acc": value}, **child)
-            for place, value in enumerate([0.91, 0.97, 0.93])
+            a_run(
+                0, 0.0, metrics={"best/val/acc": value}, overrides=f"model=dnn optimizer.lr=0.{place} seed=0", **child
+            )
+            for place, value in enumerate([0.91, 0.97, 0.93], start=1)
         ]
-        return parent, trials
+        for trial in trials:
+            del trial.tags["settings"]  # marks results
+        sweep.tags[Tag.BEST_RUN] = trials[1].run_id
+        return sweep, trials
 
-    def test_counts_once_by_its_final_runs(self):
-        parent, trials = self.trials()
-        final = {PARENT_TAG: parent.run_id, "sweep__role": "final", "settings": "t1"}
-        finals = [a_run(seed, 0.96, **final) for seed in (5, 6)]
-        (row,) = make_rows([parent, *trials, *finals])
-        assert row.run_ids == tuple(run.run_id for run in finals)
+    def test_counts_once_by_its_winners(self):
+        sweep, trials = self.trials()
+        won = {Tag.PARENT: sweep.run_id, "sweep__role": Role.WINNER, "settings": "t1"}
+        winners = [a_run(seed, 0.96, **won) for seed in (5, 6)]
+        (row,) = make_rows([sweep, *trials, *winners])
+        assert row.run_ids == tuple(run.run_id for run in winners)
 
-    def test_counts_by_its_best_trial_until_there_are_final_runs(self):
-        parent, trials = self.trials()
-        (row,) = make_rows([parent, *trials])
+    def test_counts_by_its_best_trial_until_there_are_winners(self):
+        sweep, trials = self.trials()
+        (row,) = make_rows([sweep, *trials])
         assert row.run_ids == (trials[1].run_id,)
         assert row.test_accuracy is None
+        assert row.validation_accuracy.mean == 0.97
+        assert row.command == "python train.py model=dnn optimizer.lr=0.2 seed=0"
 
-    def test_a_winner_without_overrides_comes_from_the_sweeps_command(self):
-        parent, _ = self.trials()
-        final = a_run(5, 0.96, sweep__role="final", **{PARENT_TAG: parent.run_id})
-        del final.tags["overrides"]
-        (row,) = make_rows([parent, final])
+    def test_a_winner_that_does_not_say_how_to_repeat_it_comes_from_the_sweeps_command(self):
+        sweep, _ = self.trials()
+        winner = a_run(5, 0.96, sweep__role=Role.WINNER, **{Tag.PARENT: sweep.run_id})
+        del winner.tags["overrides"]
+        (row,) = make_rows([sweep, winner])
         assert row.command == "python sweep.py search=dnn"

@@ -10,7 +10,8 @@ import pytest
 
 from cnnlab.errors import UsageError
 from cnnlab.report.__main__ import main, parse_since
-from cnnlab.report.read import METRICS, TAGS, _from_server, read_runs
+from cnnlab.report.read import read_runs
+from cnnlab.tracking.schema import Role, Tag
 from cnnlab.tracking.store import prepare
 
 COMMON = {"model": "dnn", "regularization": "none", "parameters": "51450", "settings": "s1", "device": "cpu"}
@@ -125,17 +126,86 @@ def test_a_mistake_is_one_line_and_exit_code_2(store, capsys, options, words):
         assert word in error
 
 
-def test_database_and_server_are_read_alike(store):
-    def plain(runs):
-        return sorted((run.run_id, run.experiment, run.status, run.started, run.tags, run.metrics) for run in runs)
+def test_reads_results_alone(store):
+    runs = read_runs(store.tracking_uri)
+    assert len(runs) == 5, "three seeds, one running, one of another dataset; nothing deleted or of another program"
+    assert all("best/val/acc" not in run.metrics for run in runs), "no number is no number"
+    assert {run.experiment for run in runs} == {"mnist", "digits"}
 
-    from_database = read_runs(store.tracking_uri)
-    assert len(from_database) == 6
-    assert all(run.tags.keys() <= set(TAGS) and run.metrics.keys() <= set(METRICS) for run in from_database)
-    from_server = list(_from_server(store))
-    for run in from_server:
-        run.metrics = {name: value for name, value in run.metrics.items() if value == value}
-    assert plain(from_database) == plain(from_server)
+
+class TestSweeps:
+    """A sweep as it stands in the store: its own run, a trial named the best, and perhaps a winner."""
+
+    @pytest.fixture
+    def swept(self, tmp_path, monkeypatch) -> mlflow.MlflowClient:
+        uri = f"sqlite:///{tmp_path}/mlflow.db"
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        prepare(uri, "digits")
+        return mlflow.MlflowClient(uri)
+
+    def add(self, client, role, status="FINISHED", metrics=(), **tags):
+        tags = {"dataset": "digits", "model": "dnn", "seed": "0", Tag.ROLE: role, **tags}
+        named = {key.replace("__", "."): value for key, value in tags.items()}
+        run_id = client.create_run(prepare(client.tracking_uri, "digits"), tags=named).info.run_id
+        for name, value in metrics:
+            client.log_metric(run_id, name, value)
+        client.update_run(run_id, status)
+        return run_id
+
+    def sweep(self, client, status="FINISHED"):
+        """Add a sweep of two trials; return its run and its best trial's."""
+        sweep = self.add(client, Role.SWEEP, status, command="python sweep.py search=mlp")
+        trials = [
+            self.add(
+                client,
+                Role.TRIAL,
+                metrics=[("best/val/acc", value)],
+                overrides=f"model=dnn optimizer.lr={value} seed=0",
+                **{Tag.PARENT: sweep},
+            )
+            for value in (0.5, 0.75)
+        ]
+        client.set_tag(sweep, Tag.BEST_RUN, trials[1])
+        return sweep, trials[1]
+
+    def winner(self, client, sweep, status="FINISHED", **tags):
+        known = {Tag.PARENT: sweep, "settings": "s1", "command": "python worker.py"} | tags
+        return self.add(client, Role.WINNER, status, [("test/acc", 0.8)], **known)
+
+    def only_row(self, tmp_path, *options):
+        assert main(list(options)) == 0
+        (row,) = table(tmp_path)
+        return row
+
+    @pytest.mark.parametrize("status", ["FINISHED", "KILLED", "RUNNING"])
+    def test_the_best_trial_stands_for_a_sweep_however_that_ended(self, swept, tmp_path, status):
+        _, best = self.sweep(swept, status)
+        row = self.only_row(tmp_path)
+        assert (row["run_ids"], row["test_accuracy_mean"], row["validation_accuracy_mean"]) == (best, "", "0.75")
+        assert row["command"] == "python train.py model=dnn optimizer.lr=0.75 seed=0"
+
+    def test_a_finished_winner_takes_its_place(self, swept, tmp_path):
+        sweep, best = self.sweep(swept)
+        repeat = "model=dnn optimizer.lr=0.75 seed=1"
+        failed = self.winner(swept, sweep, "FAILED", overrides=repeat)
+        assert self.only_row(tmp_path)["run_ids"] == best
+        assert self.only_row(tmp_path, "--status", "all")["run_ids"] == failed
+        won = self.winner(swept, sweep, overrides=repeat)
+        row = self.only_row(tmp_path)
+        assert (row["run_ids"], row["command"]) == (won, "python train.py model=dnn optimizer.lr=0.75 seed=0")
+
+    def test_a_worker_is_never_the_command(self, swept, tmp_path):
+        sweep, _ = self.sweep(swept, "KILLED")
+        self.winner(swept, sweep)
+        assert self.only_row(tmp_path)["command"] == "python sweep.py search=mlp"
+        swept.delete_run(sweep)
+        assert self.only_row(tmp_path)["command"] == ""
+
+    def test_a_deleted_trial_does_not_count(self, swept, tmp_path):
+        _, best = self.sweep(swept)
+        swept.delete_run(best)
+        assert main([]) == 0 and table(tmp_path) == []
 
 
 def test_since():

@@ -6,49 +6,56 @@ from pathlib import Path
 
 import optuna
 import pytest
-from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from cnnlab.errors import UsageError
+from cnnlab.settings.base import Own
+from cnnlab.settings.read import read
+from cnnlab.settings.sweep import Sweep
 from cnnlab.sweep.goals import Goals
 from cnnlab.sweep.methods import build_pruner, build_sampler
 from cnnlab.sweep.space import Space, parse
-from cnnlab.sweep.study import Spent, counted, fail, open_study
+from cnnlab.sweep.study import counted, offered, open_study, requeue
 from cnnlab.sweep.trial import suggest
+from commands import composed
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SPACE = Space((parse("a", "range(0, 4)"), parse("b", "choice(x, y, z)")))
 TOTAL = 12
 
 
-def settings_of(group: str, name: str) -> dict:
-    config = OmegaConf.merge({"seed": 0}, {group: OmegaConf.load(CONF / group / f"{name}.yaml")})
-    return OmegaConf.to_container(config, resolve=True)[group]
+def settings_of(group: str, name: str) -> Own:
+    return read(Own, composed("sweep.name=s", f"{group}={name}", config_name="sweep")[group])
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "sampler").glob("*.yaml")))
 def test_samplers_fill_a_study_exactly(tmp_path, name):
-    storage = {"storage": f"sqlite:///{tmp_path}/sweeps.db", "heartbeat": 10, "grace": 60, "retries": 3}
+    values = composed("sweep.name=s", f"sweep.storage=sqlite:///{tmp_path}/sweeps.db", config_name="sweep")["sweep"]
+    sweep = read(Sweep, values)
 
     def join() -> tuple:
         sampler = build_sampler(settings_of("sampler", name), SPACE, Goals(("val/acc",)))
-        return open_study(storage, "study", ["maximize"], TOTAL, sampler)
+        return open_study(sweep, "study", ["maximize"], sampler)
 
     def objective(trial: optuna.Trial) -> float:
         values = {parameter.key: suggest(trial, parameter) for parameter in SPACE}
         return values["a"] + "xyz".index(values["b"])
 
     study, lock = join()
-    lost = study.ask()
+    with offered(study, lock, TOTAL):
+        lost = study.ask()
     for parameter in SPACE:
         suggest(lost, parameter)
-    fail(study, lock, study.get_trials()[0], 3)
-    workers = [join()[0], join()[0]]
-    workers[1].sampler.reseed_rng()
+    requeue(study, lock, study.get_trials()[0], 3)
+    workers = [join(), join()]
+    workers[1][0].sampler.reseed_rng()
     for turn in range(TOTAL):
-        workers[turn % 2].optimize(objective, n_trials=1)
-    with pytest.raises(Spent):
-        study.optimize(objective, n_trials=1)
+        worker, its_lock = workers[turn % 2]
+        with offered(worker, its_lock, TOTAL) as waiting:
+            assert waiting
+            worker.optimize(objective, n_trials=1)
+    with offered(study, lock, TOTAL) as waiting:
+        assert not waiting
     trials = counted(study.get_trials())
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * TOTAL
     assert trials[0].params == study.get_trials()[0].params
@@ -70,6 +77,6 @@ def test_a_first_worker_repeats_a_sweep_and_the_others_draw_their_own():
 
 def test_what_is_not_optunas_is_refused():
     with pytest.raises(UsageError, match="not one of Optuna's pruners"):
-        build_pruner({"_target_": "builtins.dict"})
+        build_pruner(read(Own, {"_target_": "builtins.dict"}))
     with pytest.raises(UsageError, match="n_warmup"):
-        build_pruner({"_target_": "optuna.pruners.MedianPruner", "n_warmup": 3})
+        build_pruner(read(Own, {"_target_": "optuna.pruners.MedianPruner", "n_warmup": 3}))

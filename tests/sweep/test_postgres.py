@@ -10,8 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from cnnlab.sweep.locks import driver_url
-from cnnlab.sweep.study import OWNER
+from cnnlab.sweep.storage import OWNER, driver_url
 from postgres_server import server
 from sweep_commands import start, tracked_runs
 

@@ -8,36 +8,52 @@ import threading
 
 import optuna
 import pytest
+from filelock import FileLock
 from optuna.trial import TrialState
 
 from cnnlab.errors import UsageError
+from cnnlab.settings.read import read
+from cnnlab.settings.sweep import Sweep
 from cnnlab.sweep.goals import Goals
-from cnnlab.sweep.owners import is_dead, this_process
-from cnnlab.sweep.study import (
-    OWNER,
-    Spent,
-    agree,
-    compare,
-    counted,
-    fail,
-    hand_back,
-    occupied,
-    open_study,
-)
+from cnnlab.sweep.storage import OWNER, StudyLock, is_dead, this_process
+from cnnlab.sweep.study import check_definition, compare, counted, offered, open_study, requeue, requeue_dead
+from commands import composed
 
-SETTINGS = {"heartbeat": 10, "grace": 60, "retries": 1}
+SETTINGS = read(Sweep, composed("sweep.name=study", "sweep.retries=1", config_name="sweep")["sweep"], "sweep.")
 DEFINITION = {"search": {"optimizer.lr": "interval(0.1, 0.2)"}, "config": {"seed": 0, "model.filters": [1, 2]}}
 
 
 @pytest.fixture
 def settings(tmp_path):
-    return SETTINGS | {"storage": f"sqlite:///{tmp_path}/sweeps.db"}
+    return with_storage(f"sqlite:///{tmp_path}/sweeps.db")
+
+
+def with_storage(address: str) -> Sweep:
+    return SETTINGS.model_copy(update={"storage": address})
+
+
+def drained(study: optuna.Study, lock: StudyLock, total: int | None) -> int:
+    """Take trials as a worker does until none is offered; return how many."""
+    taken = 0
+    while True:
+        with offered(study, lock, total) as waiting:
+            if not waiting:
+                return taken
+            study.optimize(objective, n_trials=1)
+            taken += 1
+
+
+def asked(study: optuna.Study, lock: StudyLock) -> optuna.Trial:
+    """Return a running trial."""
+    with offered(study, lock, 10) as waiting:
+        assert waiting
+        return study.ask()
 
 
 @pytest.fixture
 def ended_process() -> str:
     """The name of a process of this machine that is no more."""
-    code = "from cnnlab.sweep.owners import this_process; print(this_process())"
+    code = "from cnnlab.sweep.storage import this_process; print(this_process())"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -46,84 +62,109 @@ def objective(trial: optuna.Trial) -> float:
 
 
 def test_workers_never_create_more_than_the_total(settings):
-    open_study(settings, "study", ["maximize"], 20)
+    open_study(settings, "study", ["maximize"])
+    taken = []
 
     def work() -> None:
-        study, _ = open_study(settings, "study", ["maximize"], 20)
-        with pytest.raises(Spent):
-            study.optimize(objective, n_trials=100)
+        taken.append(drained(*open_study(settings, "study", ["maximize"]), 20))
 
     workers = [threading.Thread(target=work) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    study, _ = open_study(settings, "study", ["maximize"], 20)
+    study, _ = open_study(settings, "study", ["maximize"])
     assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 20
+    assert sum(taken) == 20
 
 
 def test_a_raised_total_allows_more_and_a_lowered_one_none(settings):
-    study, _ = open_study(settings, "study", ["maximize"], 2)
-    with pytest.raises(Spent):
-        study.optimize(objective, n_trials=5)
-    more, _ = open_study(settings, "study", ["maximize"], 3)
-    with pytest.raises(Spent):
-        more.optimize(objective, n_trials=5)
-    less, _ = open_study(settings, "study", ["maximize"], 1)
-    with pytest.raises(Spent):
-        less.optimize(objective, n_trials=1)
-    assert len(less.get_trials()) == 3
+    study, lock = open_study(settings, "study", ["maximize"])
+    assert drained(study, lock, 2) == 2
+    assert drained(study, lock, 3) == 1
+    assert drained(study, lock, 1) == 0
+    assert len(study.get_trials()) == 3
+
+
+def test_a_lowered_total_leaves_what_waits_in_the_queue(settings):
+    study, lock = open_study(settings, "study", ["maximize"])
+    drained(study, lock, 2)
+    study.add_trial(optuna.create_trial(state=TrialState.WAITING))
+    assert drained(study, lock, 2) == 0
+    assert drained(study, lock, 3) == 1
+    assert len(study.get_trials()) == 3
+
+
+def test_without_a_total_only_the_queue_is_worked_off(settings):
+    study, lock = open_study(settings, "study", ["maximize"])
+    assert drained(study, lock, None) == 0
+    for value in (0.25, 0.75):
+        study.enqueue_trial({"x": value})
+    assert drained(study, lock, None) == 2
+    assert [trial.params for trial in study.get_trials()] == [{"x": 0.25}, {"x": 0.75}]
+
+
+def test_the_lock_is_let_go_before_parameters_are_chosen(settings):
+    free = []
+
+    class Slow(optuna.samplers.RandomSampler):
+        def sample_relative(self, study, trial, space):
+            with FileLock(lock.file_lock.lock_file, timeout=1):  # a second lock on the file, as another process has it
+                free.append(trial.number)
+            return {}
+
+    study, lock = open_study(settings, "study", ["maximize"], Slow())
+    assert drained(study, lock, 2) == 2
+    assert free == [0, 1]
 
 
 def test_a_trial_has_an_owner_from_its_first_moment(settings):
-    study, _ = open_study(settings, "study", ["maximize"], 3)
-    study.optimize(objective, n_trials=1)
+    study, lock = open_study(settings, "study", ["maximize"])
+    asked(study, lock)
     study.enqueue_trial({"x": 0.5})
-    study.optimize(objective, n_trials=1)
+    study.ask()
     assert [trial.user_attrs[OWNER] for trial in study.get_trials()] == [this_process()] * 2
 
 
 def test_dead_trials_are_queued_again_with_their_parameters_and_count_once(settings, ended_process):
-    study, lock = open_study(settings, "study", ["maximize"], 3)
-    dead = study.ask()
+    study, lock = open_study(settings, "study", ["maximize"])
+    dead = asked(study, lock)
     value = dead.suggest_float("x", 0, 1)
     dead.set_user_attr(OWNER, ended_process)
-    hand_back(study, lock, 1)
-    hand_back(study, lock, 1)
+    requeue_dead(study, lock, 1)
+    requeue_dead(study, lock, 1)
     assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.WAITING]
-    assert occupied(study.get_trials()) == 1
-    with pytest.raises(Spent):
-        study.optimize(objective, n_trials=10)
+    assert len(counted(study.get_trials())) == 1
+    assert drained(study, lock, 3) == 3
     assert study.get_trials()[1].params == {"x": value}
     assert len(study.get_trials()) == 4
     assert [trial.number for trial in counted(study.get_trials())] == [1, 2, 3]
 
 
 def test_a_trial_that_keeps_dying_counts_as_failed(settings, ended_process):
-    study, lock = open_study(settings, "study", ["maximize"], 1)
+    study, lock = open_study(settings, "study", ["maximize"])
     for _ in range(2):
-        study.ask().set_user_attr(OWNER, ended_process)
-        hand_back(study, lock, 1)
+        asked(study, lock).set_user_attr(OWNER, ended_process)
+        requeue_dead(study, lock, 1)
     assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL] * 2
     assert [trial.number for trial in counted(study.get_trials())] == [1]
-    with pytest.raises(Spent):
-        study.ask()
+    assert drained(study, lock, 1) == 0
 
 
 def test_living_trials_are_left_alone(settings):
-    study, lock = open_study(settings, "study", ["maximize"], 3)
-    study.ask()
-    study.ask().set_user_attr(OWNER, "another-machine/1 5 5")
-    hand_back(study, lock, 1)
+    study, lock = open_study(settings, "study", ["maximize"])
+    asked(study, lock)
+    asked(study, lock).set_user_attr(OWNER, "another-machine/1 5 5")
+    requeue_dead(study, lock, 1)
     assert [trial.state for trial in study.get_trials()] == [TrialState.RUNNING] * 2
 
 
 def test_a_trial_failed_twice_is_queued_once(settings):
-    study, lock = open_study(settings, "study", ["maximize"], 3)
-    study.ask()
+    study, lock = open_study(settings, "study", ["maximize"])
+    asked(study, lock)
     frozen = study.get_trials()[0]
-    fail(study, lock, frozen, 1)
-    fail(study, lock, frozen, 1)
+    requeue(study, lock, frozen, 1)
+    requeue(study, lock, frozen, 1)
     assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.WAITING]
 
 
@@ -136,12 +177,12 @@ def test_processes_are_told_apart(ended_process):
 
 
 def test_a_changed_definition_is_refused_with_the_difference(settings):
-    study, lock = open_study(settings, "study", ["maximize"], 3)
-    assert agree(study, lock, DEFINITION)
-    assert not agree(study, lock, DEFINITION)
+    study, lock = open_study(settings, "study", ["maximize"])
+    assert check_definition(study, lock, DEFINITION)
+    assert not check_definition(study, lock, DEFINITION)
     changed = {"search": {"optimizer.lr": "interval(0.1, 0.3)"}, "config": {"seed": 0, "model.filters": [1, 3]}}
     with pytest.raises(UsageError) as caught:
-        agree(study, lock, changed)
+        check_definition(study, lock, changed)
     assert caught.value.problems[:2] == [
         "search.optimizer.lr is 'interval(0.1, 0.3)', but 'interval(0.1, 0.2)' in the study",
         "model.filters is [1, 3], but [1, 2] in the study",
@@ -157,19 +198,19 @@ def test_added_and_removed_keys_are_differences():
 
 
 def test_a_study_of_another_program_is_refused(settings):
-    optuna.create_study(study_name="study", storage=settings["storage"]).optimize(objective, n_trials=1)
-    study, lock = open_study(settings, "study", ["minimize"], 3)
+    optuna.create_study(study_name="study", storage=settings.storage).optimize(objective, n_trials=1)
+    study, lock = open_study(settings, "study", ["minimize"])
     with pytest.raises(UsageError, match="another program"):
-        agree(study, lock, DEFINITION)
+        check_definition(study, lock, DEFINITION)
 
 
 def test_an_address_that_cannot_be_used_is_refused_without_its_password():
-    unreachable = SETTINGS | {"storage": "postgresql://user:secret@127.0.0.1:1/none"}
+    unreachable = with_storage("postgresql://user:secret@127.0.0.1:1/none")
     with pytest.raises(UsageError, match="cannot be opened") as caught:
-        open_study(unreachable, "study", ["maximize"], 3)
+        open_study(unreachable, "study", ["maximize"])
     assert "secret" not in str(caught.value)
     with pytest.raises(UsageError, match="not an address"):
-        open_study(SETTINGS | {"storage": "mysql://host/none"}, "study", ["maximize"], 3)
+        open_study(with_storage("mysql://host/none"), "study", ["maximize"])
 
 
 def test_the_best_trial_is_the_first_of_the_best():

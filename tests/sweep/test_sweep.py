@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 import signal
 import statistics
 import subprocess
@@ -13,7 +14,10 @@ import time
 import pytest
 from optuna.trial import TrialState
 
-from cnnlab.sweep.study import RESULT, RUN, counted
+from cnnlab.report.leaderboard import make_rows
+from cnnlab.report.read import read_runs
+from cnnlab.sweep.storage import RUN
+from cnnlab.sweep.study import RESULT, counted
 from sweep_commands import ROOT, run, start, study_in, tracked, tracked_runs
 
 SWEEP = ["trainer.max_epochs=2", "sweep.final_seeds=2", "tracking.log_model=false"]
@@ -31,7 +35,7 @@ def runs_by_role(folder):
     runs = tracked_runs(folder)
     (parent,) = (found for found in runs if found.data.tags.get("sweep.role") == "sweep")
     finals = [found for found in runs if found.data.tags.get("sweep.role") == "winner"]
-    return parent, [found for found in runs if "trial.number" in found.data.tags], finals
+    return parent, [found for found in runs if found.data.tags.get("sweep.role") == "trial"], finals
 
 
 def test_trials_are_children_of_one_run(swept):
@@ -71,7 +75,7 @@ def test_the_run_keeps_table_plots_and_winner(swept):
     rows = list(csv.DictReader((output / "trials.csv").open()))
     study = study_in(folder)
     assert [row["state"] for row in rows] == [trial.state.name.lower() for trial in study.get_trials()]
-    assert float(parent.data.metrics["best/val/acc"]) == max(
+    assert float(parent.data.metrics["best_trial/val/acc"]) == max(
         float(row["val/acc"]) for row in rows if row["state"] == "complete"
     )
 
@@ -166,3 +170,42 @@ def running_epochs(folder) -> bool:
         return any(trial.intermediate_values for trial in study_in(folder).get_trials())
     except Exception:  # the study or its database is not there yet
         return False
+
+
+def typed(folder, command: str):
+    """Run a command as a report prints it, in an empty folder, and return the runs it leaves."""
+    program, door, *arguments = shlex.split(command)
+    assert (program, door) == ("python", "train.py")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "CNNLAB_"))}
+    subprocess.run(
+        [sys.executable, ROOT / door, *arguments],
+        cwd=folder,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    return tracked_runs(folder)
+
+
+@pytest.mark.slow
+def test_the_leaderboard_repeats_the_winner(swept, tmp_path):
+    folder, _, _ = swept
+    _, _, finals = runs_by_role(folder)
+    (row,) = make_rows(read_runs(f"sqlite:///{folder}/mlruns/mlflow.db"))
+    assert set(row.run_ids) == {found.info.run_id for found in finals}
+    repeated = typed(tmp_path, row.command)
+    assert sorted(run.data.metrics["test/acc"] for run in repeated) == sorted(row.test_accuracy.values)
+
+
+@pytest.mark.slow
+def test_the_leaderboard_repeats_the_best_trial_of_a_sweep_without_a_winner(tmp_path_factory):
+    folder, elsewhere = tmp_path_factory.mktemp("sweep"), tmp_path_factory.mktemp("typed")
+    lists = ["search=none", '+search.model.hidden_units.1="choice(8, 16)"']
+    run(folder, *lists, '+search.optimizer.lr="interval(0.01, 0.02)"', "sweep.n_trials=3", "seed=4")
+    best = study_in(folder).best_trial
+    (row,) = make_rows(read_runs(f"sqlite:///{folder}/mlruns/mlflow.db"))
+    assert row.run_ids == (best.user_attrs[RUN],)
+    assert row.test_accuracy is None
+    (repeated,) = typed(elsewhere, row.command)
+    assert repeated.data.metrics["best/val/acc"] == best.value
+    assert repeated.data.params["optimizer.lr"] == str(best.params["optimizer.lr"])

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from cnnlab.sweep.goals import Goals
-from cnnlab.sweep.view import View, count, duration, mean_and_spread
+from cnnlab.sweep.view import View, duration, mean_and_spread, tally
 
 START = datetime(2026, 1, 1)
 
@@ -43,7 +43,7 @@ TRIALS = (
 
 
 def test_a_trial_queued_again_is_counted_once():
-    counts = count(study_of(*TRIALS))
+    counts = tally(study_of(*TRIALS))
     assert counts == {"complete": 2, "pruned": 1, "failed": 1, "waiting": 1, "ended": 4}
 
 

@@ -8,23 +8,26 @@ import signal
 import mlflow
 import pytest
 
-from cnnlab.interruption import Interruption, interruptible
-from cnnlab.tracking.run import open_run
+from cnnlab.errors import UsageError
+from cnnlab.settings.commands import Tracking
+from cnnlab.signals import Interruption, interruptible
+from cnnlab.tracking.run import create_run, open_run
 
 
 @pytest.fixture
 def settings(tmp_path):
-    return {
-        "uri": f"sqlite:///{tmp_path}/mlflow.db",
-        "experiment_name": "ends",
-        "run_name": "one",
-        "system_metrics": False,
-        "system_metrics_interval": 5,
-    }
+    return Tracking(
+        uri=f"sqlite:///{tmp_path}/mlflow.db",
+        experiment_name="ends",
+        run_name="one",
+        log_model=False,
+        system_metrics=False,
+        system_metrics_interval=5,
+    )
 
 
 def only_run(settings):
-    client = mlflow.MlflowClient(settings["uri"])
+    client = mlflow.MlflowClient(settings.uri)
     (run,) = client.search_runs([client.get_experiment_by_name("ends").experiment_id])
     return run, client
 
@@ -73,3 +76,26 @@ def test_many_and_long_parameters_are_kept(settings):
         run.log_parameters(parameters)
     found, _ = only_run(settings)
     assert found.data.params == {key: str(value) for key, value in parameters.items()}
+
+
+def test_a_run_opened_again_goes_on_and_ends_as_what_it_then_was(settings):
+    with pytest.raises(ZeroDivisionError), open_run(settings, {"colour": "blue"}) as run:
+        run.log_parameters({"lr": 0.1})
+        1 / 0  # noqa: B018
+    with open_run(settings, {"colour": "green"}, run.run_id) as again:
+        assert only_run(settings)[0].info.status == "RUNNING"
+        again.log_metrics(2, {"val/loss": 0.25})
+    found, _ = only_run(settings)
+    assert (found.info.run_id, found.info.status) == (run.run_id, "FINISHED")
+    assert (found.data.params, found.data.tags["colour"]) == ({"lr": "0.1"}, "green")
+
+
+def test_a_run_that_is_not_in_the_store_is_refused(settings):
+    with pytest.raises(UsageError, match="does not hold the MLflow run 0123"), open_run(settings, {}, "0123"):
+        pass
+
+
+def test_a_run_created_before_it_is_opened_has_its_user(settings):
+    create_run(settings, {"colour": "blue"})
+    found, _ = only_run(settings)
+    assert found.data.tags.keys() >= {"colour", "mlflow.user", "mlflow.source.name"}

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from cnnlab.errors import UsageError
-from cnnlab.tracking.store import check_address, prepare
-from commands import environment
+from cnnlab.tracking.store import check_address, default_uri, prepare
+from commands import composed, environment
 
 PREPARE = "import sys; from cnnlab.tracking.store import prepare; print(prepare(sys.argv[1], 'together'))"
 
@@ -73,3 +73,18 @@ def test_ui_serves_a_store_that_was_not_there(tmp_path):
         process.terminate()
         process.wait(timeout=60)
     assert (tmp_path / "mlruns" / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("variable", [None, "http://127.0.0.1:5000"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "sweep"])
+def test_all_commands_use_one_store(monkeypatch, variable, command):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if variable:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+    name = ["sweep.name=s"] if command == "sweep" else []
+    assert composed(*name, config_name=command)["tracking"]["uri"] == default_uri()
+
+
+def test_looking_at_an_address_makes_nothing(tmp_path):
+    assert check_address(f"sqlite:///{tmp_path}/deep/folder/mlflow.db") == []
+    assert list(tmp_path.iterdir()) == []

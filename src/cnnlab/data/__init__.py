@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
 from cnnlab.data import cifar, digits, folder, mnist
 from cnnlab.data.images import ImageData
-from cnnlab.errors import UsageError, unknown
+from cnnlab.settings.dataset import Archive, Dataset, ImageFolder
 
-SOURCES = {
+LoadData = Callable[[Dataset], ImageData]
+SOURCES: dict[str, Callable[[Archive], ImageData]] = {
     "digits": digits.load,
     **dict.fromkeys(mnist.TORCHVISION_CLASSES, mnist.load),
     "cifar10": cifar.load,
-    "image_folder": folder.load,
 }
 
 
-def load(dataset: Mapping[str, Any]) -> ImageData:
+def load(dataset: Dataset) -> ImageData:
     """Return the whole dataset, training and test images, that the `dataset` section of the configuration names.
 
-    Missing archives are downloaded when `dataset.download` allows it. Raises UsageError for a dataset that is unknown,
-    missing, altered or unreadable.
+    Missing archives are downloaded when `dataset.download` allows it. Raises UsageError for a dataset that is missing,
+    altered or unreadable.
     """
-    name = dataset["name"]
-    if name not in SOURCES:
-        raise UsageError(unknown("dataset.name", name, SOURCES))
-    return SOURCES[name](dataset)
+    return folder.load(dataset) if isinstance(dataset, ImageFolder) else SOURCES[dataset.name](dataset)

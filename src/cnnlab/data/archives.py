@@ -9,10 +9,10 @@ import io
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from cnnlab.errors import UsageError
+from cnnlab.errors import UsageError, one_line
 
 SECONDS_WITHOUT_AN_ANSWER = 30
 
@@ -39,7 +39,7 @@ def obtain(
         try:
             _download(folder, missing, md5s, mirrors)
         except (OSError, RuntimeError, http.client.HTTPException) as error:
-            raise UsageError(f"{absent}; the download failed ({_one_line(error)}): {remedy}") from error
+            raise UsageError(f"{absent}; the download failed ({one_line(error)}): {remedy}") from error
     return verified(folder, md5s)
 
 
@@ -89,14 +89,14 @@ def _fetch(folder: Path, name: str, md5: str, mirrors: Sequence[str]) -> None:
             partial.replace(folder / name)
             return
         except (OSError, RuntimeError, http.client.HTTPException) as error:
-            failures.append(f"{mirror}{name}: {_one_line(error)}")
+            failures.append(f"{mirror}{name}: {one_line(error)}")
         finally:
             partial.unlink(missing_ok=True)
     raise OSError("; ".join(failures))
 
 
 @contextlib.contextmanager
-def _impatient():
+def _impatient() -> Iterator[None]:
     """Give up on a server that stays silent; urllib waits for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SECONDS_WITHOUT_AN_ANSWER)
@@ -104,7 +104,3 @@ def _impatient():
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -7,7 +7,6 @@ import pickle
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +14,12 @@ from torch import Tensor
 
 from cnnlab.data.archives import obtain, verified
 from cnnlab.data.images import ImageData
+from cnnlab.settings.dataset import Archive
 
 SHAPE = (3, 32, 32)
 
 
-def load(dataset: Mapping[str, Any]) -> ImageData:
+def load(dataset: Archive) -> ImageData:
     """Return 50,000 training and 10,000 test images of 3x32x32 from ROOT/cifar-10-batches-py or the archive in ROOT.
 
     The archive is read in memory, so a root that cannot be written serves as well. Nothing is unpickled before its
@@ -27,7 +27,7 @@ def load(dataset: Mapping[str, Any]) -> ImageData:
     """
     from torchvision.datasets import CIFAR10
 
-    root = Path(dataset["root"]).expanduser()
+    root = Path(dataset.root).expanduser()
     md5s = {**dict(CIFAR10.train_list), **dict(CIFAR10.test_list), CIFAR10.meta["filename"]: CIFAR10.meta["md5"]}
     extracted = root / CIFAR10.base_folder
     if all((extracted / name).is_file() for name in md5s):
@@ -35,13 +35,13 @@ def load(dataset: Mapping[str, Any]) -> ImageData:
     else:
         mirror = CIFAR10.url.removesuffix(CIFAR10.filename)
         archive_md5 = {CIFAR10.filename: CIFAR10.tgz_md5}
-        archives = obtain(dataset["name"], root, archive_md5, [mirror], dataset["download"])
+        archives = obtain(dataset.name, root, archive_md5, [mirror], dataset.download)
         contents = _extract(archives[CIFAR10.filename], CIFAR10.base_folder, list(md5s))
     train_images, train_labels = _batches(contents, [name for name, _ in CIFAR10.train_list])
     test_images, test_labels = _batches(contents, [name for name, _ in CIFAR10.test_list])
     class_names = pickle.loads(contents[CIFAR10.meta["filename"]], encoding="latin1")[CIFAR10.meta["key"]]
     return ImageData(
-        name=dataset["name"],
+        name=dataset.name,
         train_images=train_images,
         train_labels=train_labels,
         test_images=test_images,

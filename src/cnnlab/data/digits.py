@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 
 from cnnlab.data.images import ImageData
 from cnnlab.data.split import stratified
+from cnnlab.settings.dataset import Archive
 
 SIZE = 28
 BRIGHTEST = 16
@@ -17,7 +15,7 @@ TEST_FRACTION = 0.2
 TEST_SEED = 0
 
 
-def load(dataset: Mapping[str, Any]) -> ImageData:
+def load(dataset: Archive) -> ImageData:
     """Return the 8x8 digits enlarged to 28x28 by bilinear interpolation: 1,437 to train and validate, 360 to test."""
     from sklearn.datasets import load_digits
 
@@ -28,7 +26,7 @@ def load(dataset: Mapping[str, Any]) -> ImageData:
     labels = torch.from_numpy(bunch.target).long()
     train, test = stratified(labels, TEST_FRACTION, TEST_SEED, "dataset.test_fraction")
     return ImageData(
-        name=dataset["name"],
+        name=dataset.name,
         train_images=images[train],
         train_labels=labels[train],
         test_images=images[test],

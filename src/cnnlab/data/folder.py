@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +13,8 @@ from torch import Tensor
 from cnnlab.data.images import ImageData
 from cnnlab.data.pixels import read_image, readable_extensions
 from cnnlab.data.split import stratified
-from cnnlab.errors import UsageError
+from cnnlab.errors import UsageError, one_line
+from cnnlab.settings.dataset import ImageFolder
 
 FEWEST_PER_CLASS = 3
 NAMED = 5
@@ -23,17 +22,16 @@ NAMED = 5
 ClassFiles = dict[str, list[Path]]
 
 
-def load(dataset: Mapping[str, Any]) -> ImageData:
+def load(dataset: ImageFolder) -> ImageData:
     """Return the images of `dataset.path`, each class folder a class, resized to `image_size` with antialiasing.
 
     With subfolders train/ and test/, each holding class folders, those are the splits; otherwise `test_fraction` of
     every class, chosen by `test_seed`, is the test split. Classes are sorted by name, images by path.
     Raises UsageError, every problem at once, when the directory does not hold a classification problem.
     """
-    height, width, channels = _image_shape(dataset)
-    if dataset["path"] is None:
+    if dataset.path is None:
         raise UsageError("dataset.path=null: set dataset.path to a directory that holds one folder of images per class")
-    path = Path(dataset["path"]).expanduser()
+    path = Path(dataset.path).expanduser()
     if not path.is_dir():
         raise UsageError(f"dataset.path={path} is not a directory; expected one folder of images per class in it")
     own_test = (path / "train").is_dir() and (path / "test").is_dir()
@@ -45,7 +43,7 @@ def load(dataset: Mapping[str, Any]) -> ImageData:
         problems += _too_few(path, parts[1], 1, "test/")
     else:
         problems += _too_few(path, parts[0], FEWEST_PER_CLASS, "to be divided into train, validation and test")
-    read = [_read(part, channels, (height, width)) for part in parts]
+    read = [_read(part, dataset.channels, dataset.size) for part in parts]
     problems += _unreadable(path, [failure for _, _, failures in read for failure in failures])
     if problems:
         raise UsageError(*problems)
@@ -53,11 +51,11 @@ def load(dataset: Mapping[str, Any]) -> ImageData:
     if own_test:
         train_images, train_labels, (test_images, test_labels, _) = images, labels, read[1]
     else:
-        train, test = stratified(labels, dataset["test_fraction"], dataset["test_seed"], "dataset.test_fraction")
+        train, test = stratified(labels, dataset.test_fraction, dataset.test_seed, "dataset.test_fraction")
         train_images, train_labels = images[train], labels[train]
         test_images, test_labels = images[test], labels[test]
     return ImageData(
-        name=dataset["name"],
+        name=dataset.name,
         train_images=train_images,
         train_labels=train_labels,
         test_images=test_images,
@@ -65,23 +63,6 @@ def load(dataset: Mapping[str, Any]) -> ImageData:
         class_names=tuple(parts[0]),
         source=os.fspath(path.resolve()),
     )
-
-
-def _image_shape(dataset: Mapping[str, Any]) -> tuple[int, int, int]:
-    size, channels, fraction, seed = (dataset[key] for key in ("image_size", "channels", "test_fraction", "test_seed"))
-    problems = []
-    sides = list(size) if isinstance(size, (list, tuple)) else [size, size]
-    if len(sides) != 2 or any(not isinstance(side, int) or isinstance(side, bool) or side < 1 for side in sides):
-        problems.append(f"dataset.image_size={size!r} must be a whole number of pixels above 0, or [height, width]")
-    if channels not in (1, 3):
-        problems.append(f"dataset.channels={channels!r} must be 1 (grey) or 3 (colour)")
-    if not isinstance(fraction, float) or not 0 < fraction < 1:
-        problems.append(f"dataset.test_fraction={fraction!r} must be a number above 0 and below 1")
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        problems.append(f"dataset.test_seed={seed!r} must be a whole number from 0 to {2**32 - 1}")
-    if problems:
-        raise UsageError(*problems)
-    return sides[0], sides[1], channels
 
 
 def _class_files(root: Path) -> ClassFiles:
@@ -145,7 +126,7 @@ def _read(classes: ClassFiles, channels: int, size: tuple[int, int]) -> tuple[Te
         try:
             images[position] = read_image(files[position][0], channels, size)
         except Exception as error:
-            return " ".join(str(error).split()) or type(error).__name__
+            return one_line(error)
         return None
 
     # Pillow decodes and resizes outside the interpreter lock.

@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,23 +13,24 @@ from torch import Tensor
 
 from cnnlab.data.archives import obtain
 from cnnlab.data.images import ImageData
+from cnnlab.settings.dataset import Archive
 
 # torchvision knows the mirrors, the checksums and the class names.
 TORCHVISION_CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
 UNSIGNED_BYTE = 0x08
 
 
-def load(dataset: Mapping[str, Any]) -> ImageData:
+def load(dataset: Archive) -> ImageData:
     """Return 60,000 training and 10,000 test images of 1x28x28 from ROOT/<class>/raw, torchvision's own folder.
 
     The archives are decompressed in memory, so a root that cannot be written serves as well.
     """
     from torchvision import datasets
 
-    name = dataset["name"]
+    name = dataset.name
     published = getattr(datasets, TORCHVISION_CLASSES[name])
-    folder = Path(dataset["root"]).expanduser() / published.__name__ / "raw"
-    contents = obtain(name, folder, dict(published.resources), published.mirrors, dataset["download"])
+    folder = Path(dataset.root).expanduser() / published.__name__ / "raw"
+    contents = obtain(name, folder, dict(published.resources), published.mirrors, dataset.download)
     parts = [parse_idx(gzip.decompress(contents[file])) for file, _ in published.resources]
     train_images, train_labels, test_images, test_labels = parts
     # MNIST's names read "7 - seven"; the digit says it all.

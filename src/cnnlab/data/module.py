@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
-
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -14,7 +11,7 @@ from cnnlab.data.images import ImageData
 from cnnlab.errors import UsageError
 
 
-class InMemoryData(pl.LightningDataModule):
+class ImageDataModule(pl.LightningDataModule):
     """Serves the training, validation and test split from the trainer's own device, where each is moved once.
 
     `batch_size` is the number of images per training step on one device; `seed` fixes the order of every epoch.
@@ -58,15 +55,13 @@ class InMemoryData(pl.LightningDataModule):
     def val_dataloader(self) -> Batches | list[Batches]:
         """The validation split in order; nothing, so that Lightning skips validation, when there is none."""
         if len(self.validation_index) == 0:
-            # Lightning asks whether an empty list was the intention. It was.
-            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
             return []
         return self._batches("validation", self.evaluation_batch_size, shuffle=False)
 
     def test_dataloader(self) -> Batches:
         return self._batches("test", self.evaluation_batch_size, shuffle=False)
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(self, batch: list[Tensor], device: torch.device, dataloader_idx: int) -> list[Tensor]:
         """Return the batch as it is when it lies on `device` already, as every batch of this module does."""
         if batch[0].device == device:
             return batch

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-from cnnlab.errors import UsageError, unknown
-
-KINDS = ("raw", "unit", "standard")
+Kind = Literal["raw", "unit", "standard"]
 LEVELS = 256
 
 
@@ -28,10 +28,8 @@ class Scaling(nn.Module):
         self.register_buffer("inverse_std", torch.ones(channels, 1, 1))
 
     @classmethod
-    def fit(cls, kind: str, train_images: Tensor) -> Scaling:
+    def fit(cls, kind: Kind, train_images: Tensor) -> Scaling:
         """Return the scaling of `kind`; `standard` measures `train_images`, uint8 [N, C, H, W], and nothing else."""
-        if kind not in KINDS:
-            raise UsageError(unknown("dataset.scaling", kind, KINDS))
         scaling = cls(train_images.shape[1])
         if kind == "unit":
             scaling.inverse_std.fill_(1 / 255)

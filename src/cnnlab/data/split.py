@@ -8,31 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnlab.errors import UsageError, unknown
+from cnnlab.errors import UsageError
+from cnnlab.settings.dataset import Validation
 
-METHODS = ("random", "last")
 
-
-def split(labels: Tensor, method: str, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+def split(labels: Tensor, validation: Validation) -> tuple[Tensor, Tensor]:
     """Return the int64 indices of the training and of the validation images, both in file order.
 
     `random` takes the fraction out of every class alike, chosen by `seed`. `last` takes the end of the file order,
     cut where Keras' `validation_split` cuts: at floor(n * (1 - fraction)). A fraction of 0 leaves validation empty.
-    Raises UsageError for values out of range and for labels that cannot be divided so.
+    Raises UsageError for labels that cannot be divided so.
     """
-    problems = []
-    if method not in METHODS:
-        problems.append(unknown("dataset.validation.method", method, METHODS))
-    if not _is_number(fraction) or not 0 <= fraction < 1:
-        problems.append(f"dataset.validation.fraction={fraction!r} must be a number of at least 0 and below 1")
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        problems.append(f"dataset.validation.seed={seed!r} must be a whole number from 0 to {2**32 - 1}")
-    if problems:
-        raise UsageError(*problems)
+    fraction = validation.fraction
     if fraction == 0:
         return torch.arange(len(labels)), torch.empty(0, dtype=torch.int64)
-    if method == "random":
-        return stratified(labels, fraction, seed, "dataset.validation.fraction")
+    if validation.method == "random":
+        return stratified(labels, fraction, validation.seed, "dataset.validation.fraction")
     return _last(labels, fraction)
 
 
@@ -74,7 +65,3 @@ def _last(labels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
         )
     index = torch.arange(total)
     return index[:cut], index[cut:]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

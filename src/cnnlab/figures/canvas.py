@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnlab.figures.fonts import families_for, note_about
 
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
+FloatArray = NDArray[np.float64]
+
 DOTS_PER_INCH = 110
 TRAIN, VALIDATION, RIGHT, WRONG, QUIET = "#0072B2", "#D55E00", "#009E73", "#D55E00", "#9AA5B1"  # Okabe and Ito, 2008
 LONGEST_NAME = 18  # characters
-STYLE: dict[str, Any] = {
+STYLE: dict[RcKeyType, object] = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -38,8 +44,7 @@ def lettering(texts: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
     """
     families, missing = families_for(texts)
     names = [f"no. {number}" if missing & set(text) else shorten(text) for number, text in enumerate(texts)]
-    style: Any = {**STYLE, "font.family": families}
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context({**STYLE, "font.family": families}):
         yield names, [note_about(missing)] if missing else []
 
 
@@ -79,7 +84,7 @@ def bare(axes: Axes) -> None:
         spine.set_visible(False)
 
 
-def tiles(images: np.ndarray, columns: int, gap: float) -> np.ndarray:
+def tiles(images: FloatArray, columns: int, gap: float) -> FloatArray:
     """Return images [N, H, W] or [N, H, W, 3] as one array of rows and columns, `gap` between them one pixel wide."""
     count, height, width = images.shape[:3]
     rows = -(-count // columns)

@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
-from cnnlab.figures.canvas import RIGHT, WRONG, new_figure, save
-from cnnlab.predictions import Predictions
+from cnnlab.figures.canvas import RIGHT, WRONG, FloatArray, new_figure, save
+from cnnlab.metrics import Predictions
 
 MOST_WITH_COUNTS = 20  # classes whose counts can still be read in their cells
 NAMED = 20  # classes and confusions named beside a larger matrix
@@ -30,7 +31,7 @@ def draw_confusion(folder: Path, predictions: Predictions, names: Sequence[str],
     return _with_names_beside(path, counts, shares, names, title)
 
 
-def _matrix(axes: Axes, shares: np.ndarray, title: str) -> None:
+def _matrix(axes: Axes, shares: FloatArray, title: str) -> None:
     # The square root lets one mistake in a hundred show beside ninety-nine hits.
     axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), aspect="auto")
     axes.set_xlabel("predicted")
@@ -38,14 +39,14 @@ def _matrix(axes: Axes, shares: np.ndarray, title: str) -> None:
     axes.set_title(title)
 
 
-def _recalls(counts: np.ndarray) -> np.ndarray:
+def _recalls(counts: NDArray[np.int64]) -> FloatArray:
     """Per-class recall; NaN where a class has no image."""
     totals = counts.sum(axis=1).astype(float)
     totals[totals == 0] = np.nan
     return np.diag(counts) / totals
 
 
-def _bars(axes: Axes, recalls: np.ndarray) -> None:
+def _bars(axes: Axes, recalls: FloatArray) -> None:
     axes.barh(range(len(recalls)), np.nan_to_num(recalls), color=RIGHT, height=0.7)
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1])
@@ -54,7 +55,7 @@ def _bars(axes: Axes, recalls: np.ndarray) -> None:
         axes.text(1.04, place, label, va="center", fontsize=9, clip_on=False)
 
 
-def _with_counts(path: Path, counts: np.ndarray, shares: np.ndarray, names: Sequence[str], title: str) -> Path:
+def _with_counts(path: Path, counts: NDArray[np.int64], shares: FloatArray, names: Sequence[str], title: str) -> Path:
     side = max(3.2, 0.62 * len(names))
     figure = new_figure(side + 3.2, side + 0.8)
     matrix, bars = figure.subplots(1, 2, width_ratios=[side, 1.6], gridspec_kw={"wspace": 0.06})
@@ -74,7 +75,9 @@ def _with_counts(path: Path, counts: np.ndarray, shares: np.ndarray, names: Sequ
     return save(figure, path)
 
 
-def _with_names_beside(path: Path, counts: np.ndarray, shares: np.ndarray, names: Sequence[str], title: str) -> Path:
+def _with_names_beside(
+    path: Path, counts: NDArray[np.int64], shares: FloatArray, names: Sequence[str], title: str
+) -> Path:
     figure = new_figure(19, 8.6)
     figure.set_layout_engine("constrained", wspace=0.03)
     matrix, lowest, pairs = figure.subplots(1, 3, width_ratios=[8, 2.2, 2.2])

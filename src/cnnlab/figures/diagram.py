@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from cnnlab.errors import one_line
+
 NO_DOT = "figures: no network diagram, because Graphviz' program `dot` is not installed (Debian: apt install graphviz)"
 
 
@@ -25,7 +27,7 @@ def draw_network(folder: Path, network: nn.Module, input_shape: tuple[int, int, 
         blank = torch.zeros(1, *input_shape, device="meta")  # its own input would be drawn at random
         graph = draw_graph(twin, input_data=blank, device="meta", depth=4, expand_nested=False, mode="eval")
     except Exception as error:  # torchview follows a forward pass, and any network may be one it cannot follow
-        return f"figures: no network diagram, torchview cannot follow this network ({str(error).splitlines()[0]})"
+        return f"figures: no network diagram, torchview cannot follow this network ({one_line(error)})"
     drawing = graph.visual_graph
     drawing.attr(dpi="110")
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from cnnlab.figures.canvas import QUIET, RIGHT, WRONG, new_figure, save, show_image
-from cnnlab.predictions import Predictions
+from cnnlab.metrics import Predictions
 
 MOST_BARS = 10  # classes beside one image; of more, the most probable ones
 

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnlab.predictions import PER_CLASS, Predictions
+from cnnlab.metrics import PER_CLASS, Predictions
 
 
 def write_confusion(folder: Path, predictions: Predictions, class_names: Sequence[str]) -> Path:
@@ -19,10 +19,8 @@ def write_confusion(folder: Path, predictions: Predictions, class_names: Sequenc
 
 def write_classes(folder: Path, predictions: Predictions, class_names: Sequence[str]) -> Path:
     """Write one row a class: its number of images, precision, recall and F1."""
-    columns = [class_names, predictions.confusion.sum(dim=1).tolist()]
-    for measure in PER_CLASS.values():
-        values = measure(predictions.predicted, predictions.labels, predictions.classes, average="none")
-        columns.append([f"{value:.6f}" for value in values.tolist()])
+    measures = [[f"{value:.6f}" for value in values] for values in predictions.class_measures.values()]
+    columns = [class_names, predictions.images_per_class, *measures]
     return _write(folder / "classes.csv", ["class", "images", *PER_CLASS], list(zip(*columns, strict=True)))
 
 

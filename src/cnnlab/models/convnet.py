@@ -10,21 +10,16 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from cnnlab.errors import UsageError
 from cnnlab.models.dropout import Dropout
-from cnnlab.models.initializers import INITIALIZERS
 from cnnlab.models.layers import (
     ACTIVATIONS,
     NON_DECREASING,
-    NORMALIZATIONS,
-    PADDINGS,
     POOLINGS,
     convolution,
     dense,
     hidden_layers,
     same_edges,
 )
-from cnnlab.models.options import Options
 
 Shape = tuple[int, int, int]
 
@@ -69,11 +64,12 @@ class ConvNet(nn.Module):
 
     A block is conv -> norm -> activation -> pool -> dropout, with max pooling moved to just after the convolution for
     activations that do not decrease. Without normalization that gives the same result with less work. With it the
-    maxima are normalized instead of all values: measured on experiment=mnist_speedrun, a third less time and val acc
-    .9925 instead of .9914 (means of 5 seeds). `input_shape` is (channels, height, width); `kernel_size`, `stride` and
-    `pool_size` are one number for all blocks or a list with one for each; a `pool_size` of null or 0 leaves that block
-    without pooling. `conv_dropout` follows the blocks that make the image smaller, `dense_dropout` the hidden dense
-    layers. Raises `UsageError` with every option that is wrong, or with the first layer its image is too small for.
+    maxima are normalized instead of all values (docs/mnist_challenge.md says what that is worth).
+
+    `input_shape` is (channels, height, width); `kernel_size`, `stride` and `pool_size` are one number for all blocks or
+    a list with one for each; a `pool_size` of None or 0 leaves that block without pooling. `conv_dropout` follows the
+    blocks that make the image smaller, `dense_dropout` the hidden dense layers. Raises ValueError with the first layer
+    that its image is too small for, and for lists of another length than `filters`.
     """
 
     def __init__(
@@ -96,25 +92,10 @@ class ConvNet(nn.Module):
         dense_dropout: float,
     ) -> None:
         super().__init__()
-        options = Options()
-        depths = options.widths("model.filters", filters, empty=False)
-        kernel_sizes = options.per_layer("model.kernel_size", kernel_size, len(depths))
-        strides = options.per_layer("model.stride", stride, len(depths))
-        padding = options.name("model.padding", padding, PADDINGS)
-        pooling = options.name("model.pooling", pooling, POOLINGS)
-        pool_sizes = options.per_layer("model.pool_size", pool_size, len(depths), optional=True)
-        widths = options.widths("model.hidden_units", hidden_units, empty=True)
-        activation = options.name("model.activation", activation, ACTIVATIONS)
-        normalization = options.name("model.normalization", normalization, NORMALIZATIONS)
-        conv_initializer = options.name("model.conv_initializer", conv_initializer, INITIALIZERS)
-        dense_initializer = options.name("model.dense_initializer", dense_initializer, INITIALIZERS)
-        conv_dropout = options.rate("regularization.conv_dropout", conv_dropout)
-        dense_dropout = options.rate("regularization.dense_dropout", dense_dropout)
-        options.check()
-
+        sizes = [per_layer(value, len(filters)) for value in (kernel_size, stride, pool_size)]
         blocks = [
-            Block(index + 1, depth, kernel_sizes[index], strides[index], padding, pooling, pool_sizes[index])
-            for index, depth in enumerate(depths)
+            Block(number, depth, kernel or 0, step or 0, padding, pooling, pool or 0)
+            for number, (depth, kernel, step, pool) in enumerate(zip(filters, *sizes, strict=True), start=1)
         ]
         shapes = block_shapes(input_shape, blocks)
         layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -134,14 +115,14 @@ class ConvNet(nn.Module):
         layers.update(
             hidden_layers(
                 features,
-                widths,
+                hidden_units,
                 activation=activation,
                 normalization=normalization,
                 initializer=dense_initializer,
                 dropout=dense_dropout,
             )
         )
-        layers["logits"] = dense([features, *widths][-1], classes, initializer=dense_initializer)
+        layers["logits"] = dense([features, *hidden_units][-1], classes, initializer=dense_initializer)
         self.layers = nn.Sequential(layers)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -152,7 +133,7 @@ class ConvNet(nn.Module):
 def block_shapes(input_shape: Shape, blocks: Sequence[Block]) -> list[Shape]:
     """Return the shape (C, H, W) each block receives, and last the one the blocks end with.
 
-    Raises `UsageError` with the first layer that has fewer pixels than it needs.
+    Raises ValueError with the first layer that has fewer pixels than it needs.
     """
     shapes = [input_shape]
     for index, block in enumerate(blocks):
@@ -199,12 +180,14 @@ def block_layers(
         yield f"dropout{block.number}", Dropout(dropout)
 
 
-def too_deep(layer: str, shape: Shape, input_shape: Shape, allowed: str) -> UsageError:
+def per_layer(value: int | Sequence[int | None] | None, layers: int) -> Sequence[int | None]:
+    """Return one value a layer, from one for all or a list."""
+    return [value] * layers if value is None or isinstance(value, int) else value
+
+
+def too_deep(layer: str, shape: Shape, input_shape: Shape, allowed: str) -> ValueError:
     """Return the error for a `layer` that receives a `shape` smaller than its window."""
-    return UsageError(
-        f"model: {layer} cannot take {times(*shape)}; the {times(*input_shape)} images allow {allowed}:"
-        " shorten model.filters or lower model.pool_size"
-    )
+    return ValueError(f"{layer} cannot take {times(*shape)}; the {times(*input_shape)} images allow {allowed}")
 
 
 def times(*sizes: int) -> str:

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 class Dropout(nn.Dropout):
     """`nn.Dropout`, with a rate of whole 65536ths on a CPU.
 
-    There torch draws one 64-bit number for each value: measured on one core, 9.0 ms for 800,000 values and a fifth to a
-    third of a deep_cnn's step. One such number decides four values here: 2.0 ms. Other devices, and values that lie
-    neither in rows nor channels last, are left to torch.
+    There torch draws one 64-bit number for each value; here one decides four of them (README.md, "Speed"). Other
+    devices, and values that lie neither in rows nor channels last, are left to torch.
     """
 
     def forward(self, input: Tensor) -> Tensor:

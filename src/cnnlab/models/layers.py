@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeVar, cast
 
 import torch
@@ -25,16 +25,23 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 # These commute with taking a maximum; gelu and silu fall before they rise.
 NON_DECREASING = frozenset({"relu", "leaky_relu", "elu", "tanh", "sigmoid"})
-NORMALIZATIONS = ("none", "batch")
-PADDINGS = ("same", "valid")
 POOLINGS: dict[str, type[nn.Module] | None] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d, "none": None}
 
 
 class SameConv2d(nn.Conv2d):
     """A convolution that pads its two ends unequally: `edges` is (left, right, top, bottom), in pixels."""
 
-    def __init__(self, *args, edges: tuple[int, int, int, int], **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        kernel_size: int,
+        stride: int,
+        *,
+        bias: bool,
+        edges: tuple[int, int, int, int],
+    ) -> None:
+        super().__init__(channels, filters, kernel_size, stride, bias=bias)
         self.edges = edges
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -83,7 +90,7 @@ def dense(inputs: int, units: int, *, initializer: str, bias: bool = True) -> nn
 
 
 def hidden_layers(
-    inputs: int, hidden_units: list[int], *, activation: str, normalization: str, initializer: str, dropout: float
+    inputs: int, hidden_units: Sequence[int], *, activation: str, normalization: str, initializer: str, dropout: float
 ) -> Iterator[tuple[str, nn.Module]]:
     """Yield the named layers of a stack of dense layers: dense -> norm -> activation -> dropout, for each width."""
     for number, units in enumerate(hidden_units, start=1):

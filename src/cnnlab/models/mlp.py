@@ -9,17 +9,14 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from cnnlab.models.initializers import INITIALIZERS
-from cnnlab.models.layers import ACTIVATIONS, NORMALIZATIONS, dense, hidden_layers
-from cnnlab.models.options import Options
+from cnnlab.models.layers import dense, hidden_layers
 
 
 class MLP(nn.Module):
     """Flatten, then dense -> norm -> activation -> dropout for each of `hidden_units`, then a dense layer of logits.
 
-    `input_shape` is (channels, height, width). `conv_dropout` is checked and then ignored: there is no convolution
-    it could follow, but taking it lets every model compose with every regularization. Raises `UsageError` with
-    every option that is wrong.
+    `input_shape` is (channels, height, width). `conv_dropout` is ignored: there is no convolution it could follow, but
+    taking it lets every model compose with every regularization.
     """
 
     def __init__(
@@ -35,28 +32,19 @@ class MLP(nn.Module):
         dense_dropout: float,
     ) -> None:
         super().__init__()
-        options = Options()
-        widths = options.widths("model.hidden_units", hidden_units, empty=True)
-        activation = options.name("model.activation", activation, ACTIVATIONS)
-        normalization = options.name("model.normalization", normalization, NORMALIZATIONS)
-        initializer = options.name("model.dense_initializer", dense_initializer, INITIALIZERS)
-        options.rate("regularization.conv_dropout", conv_dropout)
-        dropout = options.rate("regularization.dense_dropout", dense_dropout)
-        options.check()
-
         pixels = math.prod(input_shape)
         layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         layers.update(
             hidden_layers(
                 pixels,
-                widths,
+                hidden_units,
                 activation=activation,
                 normalization=normalization,
-                initializer=initializer,
-                dropout=dropout,
+                initializer=dense_initializer,
+                dropout=dense_dropout,
             )
         )
-        layers["logits"] = dense([pixels, *widths][-1], classes, initializer=initializer)
+        layers["logits"] = dense([pixels, *hidden_units][-1], classes, initializer=dense_initializer)
         self.layers = nn.Sequential(layers)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,8 @@ from rich import box
 from rich.table import Table
 from torch import nn
 
+from cnnlab.models import parameter_count
+
 
 def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> Table:
     """Return the layers of `network` in the order they run: name and type, output shape, number of parameters.
@@ -23,16 +25,11 @@ def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> Table:
     table.add_column("Parameters", justify="right", no_wrap=True)
     for name, layer, shape in executed_layers(network, input_shape):
         size = ", ".join(["None", *map(str, shape[1:])])
-        table.add_row(f"{name} ({type(layer).__name__})", f"({size})", f"{count(layer):,}")
+        table.add_row(f"{name} ({type(layer).__name__})", f"({size})", f"{parameter_count(layer):,}")
     table.add_section()
-    table.add_row("Total", "", f"{count(network):,}")
-    table.add_row("Trainable", "", f"{count(network, trainable=True):,}")
+    table.add_row("Total", "", f"{parameter_count(network):,}")
+    table.add_row("Trainable", "", f"{parameter_count(network, trainable=True):,}")
     return table
-
-
-def count(module: nn.Module, *, trainable: bool = False) -> int:
-    """Return the number of parameters of `module`, or of its `trainable` ones only."""
-    return sum(weights.numel() for weights in module.parameters() if weights.requires_grad or not trainable)
 
 
 def executed_layers(network: nn.Module, input_shape: tuple[int, ...]) -> list[tuple[str, nn.Module, torch.Size]]:
@@ -43,7 +40,7 @@ def executed_layers(network: nn.Module, input_shape: tuple[int, ...]) -> list[tu
     }
     met: dict[nn.Module, torch.Size] = {}
 
-    def remember(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+    def remember(layer: nn.Module, inputs: tuple[object, ...], output: torch.Tensor) -> None:
         met[layer] = output.shape
 
     handles = [layer.register_forward_hook(remember) for layer in leaves]

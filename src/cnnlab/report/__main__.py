@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shlex
 import sys
@@ -11,8 +10,12 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cnnlab import process
+from cnnlab.cli import USAGE, tell
 from cnnlab.errors import UsageError, unknown
 from cnnlab.report.authors import TARGETS
+from cnnlab.tracking.schema import VERSION, Role, Tag
+from cnnlab.tracking.store import default_uri
 
 FINISHED, ALL = "FINISHED", "all"
 STATUSES = (FINISHED, "RUNNING", "FAILED", "KILLED", "SCHEDULED", ALL)
@@ -26,9 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         since = parse_since(options.since) if options.since else None
         print(report(options, since))
     except UsageError as error:
-        for line in error.problems:
-            print(f"error: {line}", file=sys.stderr)
-        return 2
+        tell(error.problems)
+        return USAGE
     return 0
 
 
@@ -51,8 +53,8 @@ def parser() -> argparse.ArgumentParser:
         "--output", metavar="FILE", type=Path, default=Path("reports/leaderboard.md"), help="the Markdown"
     )
     options.add_argument("--csv", metavar="FILE", type=Path, default=Path("reports/leaderboard.csv"), help="the table")
-    default = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlruns/mlflow.db"
-    options.add_argument("--uri", metavar="URI", default=default, help=f"the tracking store (default {default})")
+    uri = default_uri()
+    options.add_argument("--uri", metavar="URI", default=uri, help=f"the tracking store (default {uri})")
     return options
 
 
@@ -65,26 +67,28 @@ def report(options: argparse.Namespace, since: datetime | None) -> str:
 
     runs = read_runs(options.uri)
     status = next((name for name in STATUSES if name.lower() == options.status.lower()), None)
-    experiments = {run.experiment for run in runs} | {
-        run.tags["experiment"] for run in runs if "experiment" in run.tags
-    }
+    recipes = {run.tags[Tag.EXPERIMENT] for run in runs if Tag.EXPERIMENT in run.tags}
+    experiments = {run.experiment for run in runs} | recipes
     problems = [] if status else [unknown("--status", options.status, STATUSES)]
     problems += check("--experiment", options.experiment, experiments | set(TARGETS))
-    problems += check("--dataset", options.dataset, {run.tags.get("dataset") for run in runs} - {None})
+    problems += check("--dataset", options.dataset, {run.tags.get(Tag.DATASET) for run in runs} - {None})
     if problems:
         raise UsageError(*problems)
     kept = [
         run
         for run in runs
-        if status in (ALL, run.status)
-        and options.experiment in (None, run.experiment, run.tags.get("experiment"))
-        and options.dataset in (None, run.tags.get("dataset"))
-        and (since is None or run.started >= since.timestamp() * 1000)
+        if run.tags.get(Tag.ROLE) == Role.SWEEP  # no row of its own; it knows its best trial and its command
+        or (
+            status in (ALL, run.status)
+            and options.experiment in (None, run.experiment, run.tags.get(Tag.EXPERIMENT))
+            and options.dataset in (None, run.tags.get(Tag.DATASET))
+            and (since is None or run.started >= since.timestamp() * 1000)
+        )
     ]
     rows = [row for row in make_rows(kept) if row.target is not None or not options.recipes]
     counted = {run_id for row in rows for run_id in row.run_ids}
     machines = sorted({machine(run.tags) for run in kept if run.run_id in counted} - {""})
-    selection = f"{len(counted):,} of {len(runs):,} tracked runs, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    selection = f"{len(counted):,} of {len(runs):,} results and sweeps, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     origin = shlex.join(["python", "-m", "cnnlab.report", *given(options)])
     text = as_markdown(rows, selection, origin, machines)
     for path, content in ((options.output, text), (options.csv, as_csv(rows))):
@@ -103,7 +107,8 @@ def check(option: str, value: str | None, known: Iterable[str | None]) -> list[s
 
 def machine(tags: dict[str, str]) -> str:
     """Return the processor and the version of torch, which decide about speed."""
-    parts = [tags.get("device.name", ""), f"torch {tags['version.torch']}" if "version.torch" in tags else ""]
+    torch = tags.get(f"{VERSION}torch")
+    parts = [tags.get(Tag.DEVICE_NAME, ""), f"torch {torch}" if torch else ""]
     return ", ".join(part for part in parts if part)
 
 
@@ -132,4 +137,5 @@ def parse_since(text: str) -> datetime:
 
 
 if __name__ == "__main__":
+    process.set_environment()
     sys.exit(main())

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnlab.report.authors import TARGETS, Target
-from cnnlab.report.read import PARENT_TAG, Facts
-from cnnlab.tracking.find import is_result
+from cnnlab.report.read import Facts
+from cnnlab.tracking.schema import Metric, Role, Tag, is_result
 
 # Overrides that change where and how a run is kept, not what it is.
 ELSEWHERE = (
@@ -76,59 +76,55 @@ class Row:
 def make_rows(runs: Iterable[Facts]) -> list[Row]:
     """Return the leaderboard: by dataset, the best first; of runs with the same seed the latest finished one counts."""
     runs = list(runs)
-    commands = {run.run_id: run.tags.get("command", "") for run in runs}
+    commands = {run.run_id: run.tags.get(Tag.COMMAND, "") for run in runs}
     groups: dict[tuple[str, ...], list[Facts]] = defaultdict(list)
-    for run in results(runs):
-        device = run.tags.get("device", "").split(":")[0]
-        groups[run.tags["dataset"], run.tags.get("settings", run.run_id), device].append(run)
+    for run in counted(runs):
+        device = run.tags.get(Tag.DEVICE, "").split(":")[0]
+        groups[run.tags[Tag.DATASET], run.tags.get(Tag.SETTINGS, run.run_id), device].append(run)
     rows = [make_row(group, commands) for group in groups.values()]
     return sorted(
         rows, key=lambda row: (row.dataset, -(row.test_accuracy.mean if row.test_accuracy else -1), row.command)
     )
 
 
-def results(runs: Sequence[Facts]) -> list[Facts]:
+def counted(runs: Sequence[Facts]) -> list[Facts]:
     """Return the runs that count: of a sweep the winner's, or as long as there are none its best trial."""
-    ours = [run for run in runs if "dataset" in run.tags and "model" in run.tags]
-    counted = [run for run in ours if is_result(run.tags)]
-    won = {run.tags.get(PARENT_TAG) for run in counted}
-    best: dict[str, Facts] = {}
-    for run in ours:
-        parent = run.tags.get(PARENT_TAG)
-        if parent is None or parent in won or "best/val/acc" not in run.metrics:
-            continue
-        if parent not in best or run.metrics["best/val/acc"] > best[parent].metrics["best/val/acc"]:
-            best[parent] = run
-    return counted + list(best.values())
+    ours = [run for run in runs if Tag.DATASET in run.tags and Tag.MODEL in run.tags]
+    found = [run for run in ours if is_result(run.tags)]
+    won = {run.tags.get(Tag.PARENT) for run in found}
+    best = {
+        run.tags.get(Tag.BEST_RUN) for run in ours if run.tags.get(Tag.ROLE) == Role.SWEEP and run.run_id not in won
+    }
+    return found + [run for run in ours if run.run_id in best]
 
 
 def make_row(group: Sequence[Facts], commands: Mapping[str, str]) -> Row:
     """Return the row of runs that differ in their seed alone."""
     latest = {
-        run.tags.get("seed", run.run_id): run
+        run.tags.get(Tag.SEED, run.run_id): run
         for run in sorted(group, key=lambda run: (run.status == "FINISHED", run.started))
     }
     seeds = tuple(sorted(latest, key=lambda seed: (len(seed), seed)))
     runs = [latest[seed] for seed in seeds]
     tags = runs[-1].tags
     overrides = _overrides(tags)
-    recipe = tags.get("experiment", "")
+    recipe = tags.get(Tag.EXPERIMENT, "")
     changed = bool(recipe) and any(not item.startswith("experiment=") for item in overrides)
-    parameters = tags.get("parameters", "")
+    parameters = tags.get(Tag.PARAMETERS, "")
     return Row(
         recipe=recipe,
         changed=changed,
-        dataset=tags["dataset"],
-        model=tags["model"],
-        regularization=tags.get("regularization", ""),
+        dataset=tags[Tag.DATASET],
+        model=tags[Tag.MODEL],
+        regularization=tags.get(Tag.REGULARIZATION, ""),
         parameters=int(parameters) if parameters.isdigit() else None,
-        device=tags.get("device", "").split(":")[0],
+        device=tags.get(Tag.DEVICE, "").split(":")[0],
         seeds=seeds,
-        test_accuracy=_spread(runs, "test/acc"),
-        test_loss=_spread(runs, "test/loss"),
-        validation_accuracy=_spread(runs, "best/val/acc"),
-        epochs=_spread(runs, "epochs"),
-        seconds=_spread(runs, "training_seconds"),
+        test_accuracy=_spread(runs, Metric.TEST_ACCURACY),
+        test_loss=_spread(runs, Metric.TEST_LOSS),
+        validation_accuracy=_spread(runs, Metric.BEST_VAL_ACCURACY),
+        epochs=_spread(runs, Metric.EPOCHS),
+        seconds=_spread(runs, Metric.TRAINING_SECONDS),
         target=None if changed else TARGETS.get(recipe),
         command=_command(tags, overrides, seeds, commands),
         run_ids=tuple(run.run_id for run in runs),
@@ -137,7 +133,7 @@ def make_row(group: Sequence[Facts], commands: Mapping[str, str]) -> Row:
 
 def _overrides(tags: Mapping[str, str]) -> list[str]:
     """Return what the command changed, without the seed and without what only says where the run is kept."""
-    items = shlex.split(tags.get("overrides", ""))
+    items = shlex.split(tags.get(Tag.OVERRIDES, ""))
     return [item for item in items if not _is(item, "seed") and not any(_is(item, key) for key in ELSEWHERE)]
 
 
@@ -147,9 +143,9 @@ def _is(override: str, key: str) -> bool:
 
 
 def _command(tags: Mapping[str, str], overrides: list[str], seeds: Sequence[str], commands: Mapping[str, str]) -> str:
-    """Return the command that reproduces the row; a sweep's winner comes from the sweep."""
-    if "overrides" not in tags:
-        return commands.get(tags.get(PARENT_TAG, ""), "") or tags.get("command", "")
+    """Return the command that reproduces the row; a winner that does not say how comes from its sweep, or nowhere."""
+    if Tag.OVERRIDES not in tags:
+        return commands.get(tags[Tag.PARENT], "") if Tag.PARENT in tags else tags.get(Tag.COMMAND, "")
     several = ["-m"] if len(seeds) > 1 else []
     return shlex.join(["python", "train.py", *several, *overrides, f"seed={','.join(seeds)}"])
 

@@ -6,17 +6,18 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
 from cnnlab.errors import UsageError, unknown
-from cnnlab.metrics import monitors
+from cnnlab.models import parameter_count
+from cnnlab.settings.base import flatten
+from cnnlab.tracking.schema import MONITORS
 
 # The test split never selects, and training metrics reward overfitting.
-METRICS = {name: direction for name, direction in monitors().items() if name.startswith("val/")}
+METRICS = {name: direction for name, direction in MONITORS.items() if name.startswith("val/")}
 COSTS = ("parameters", "latency")
 WARM_UP, MEASURED = 10, 50  # forward passes
 
@@ -55,9 +56,9 @@ class Goals:
         return min(among, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
 
 
-def read_goals(objective: Any, config: Mapping[str, Any]) -> Goals:
+def read_goals(objective: object, config: Mapping[str, object]) -> Goals:
     """Return the goals of `sweep.objective`, a name or a list; raises UsageError where they cannot be optimized."""
-    names = tuple(objective) if isinstance(objective, list | tuple) else (objective,)
+    names = tuple(str(name) for name in (objective if isinstance(objective, list | tuple) else [objective]))
     problems = []
     if not names or names[0] not in METRICS:
         problems.append(unknown("sweep.objective", names[0] if names else "", METRICS))
@@ -68,7 +69,7 @@ def read_goals(objective: Any, config: Mapping[str, Any]) -> Goals:
     ]
     if len(names) > 2 or len(set(names)) < len(names):
         problems.append(f"sweep.objective={list(names)!r} is not allowed; it takes one objective or two different ones")
-    if config["dataset"]["validation"]["fraction"] == 0:
+    if flatten(config).get("dataset.validation.fraction") == 0:
         problems.append(
             f"sweep.objective={names[0]!r} needs a validation split, but dataset.validation.fraction=0; "
             "give it a fraction: the test split never selects"
@@ -81,7 +82,7 @@ def read_goals(objective: Any, config: Mapping[str, Any]) -> Goals:
 def cost(name: str, network: nn.Module, input_shape: tuple[int, int, int]) -> float:
     """Return the network's number of parameters, or its latency: median milliseconds for one image."""
     if name == "parameters":
-        return float(sum(parameter.numel() for parameter in network.parameters()))
+        return float(parameter_count(network))
     device = next(network.parameters()).device
     image = torch.zeros(1, *input_shape, device=device)
     training, seconds = network.training, []

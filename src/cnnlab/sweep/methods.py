@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import optuna
-from hydra.utils import instantiate
 from optuna.distributions import CategoricalDistribution
 
 from cnnlab.errors import UsageError
+from cnnlab.own import called, own
+from cnnlab.settings.base import Own
 from cnnlab.sweep.goals import Goals
 from cnnlab.sweep.space import Space
-from cnnlab.sweep.study import quiet
 
 GRID = "optuna.samplers.GridSampler"
 CMAES = "optuna.samplers.CmaEsSampler"
+NO_PRUNER = "optuna.pruners.NopPruner"
 
 
-def build_sampler(settings: Mapping[str, Any], space: Space, goals: Goals) -> optuna.samplers.BaseSampler:
+def build_sampler(settings: Own, space: Space, goals: Goals) -> optuna.samplers.BaseSampler:
     """Return the sampler of a `sampler` section; raises UsageError where it cannot search this space."""
-    target = settings.get("_target_")
-    arguments: dict[str, Any] = {}
-    if target == GRID:
+    arguments: dict[str, object] = {}
+    if settings.target == GRID:
         arguments["search_space"] = grid(space)
-    if target == CMAES:
+    if settings.target == CMAES:
         if not goals.single:
             raise UsageError(f"sampler=cmaes takes one objective, but sweep.objective={list(goals.names)!r}")
         if all(isinstance(parameter.distribution, CategoricalDistribution) for parameter in space):
@@ -32,15 +29,21 @@ def build_sampler(settings: Mapping[str, Any], space: Space, goals: Goals) -> op
                 "sampler=cmaes searches numbers, but every search key is a choice(...); "
                 "use interval or range, or sampler=tpe"
             )
-    return _build("sampler", settings, optuna.samplers.BaseSampler, arguments)
+    sampler = called("sampler", own("sampler", settings), **arguments)
+    if not isinstance(sampler, optuna.samplers.BaseSampler):
+        raise _refused("sampler", settings)
+    return sampler
 
 
-def build_pruner(settings: Mapping[str, Any]) -> optuna.pruners.BasePruner:
-    """Return the pruner of a `pruner` section."""
-    return _build("pruner", settings, optuna.pruners.BasePruner, {})
+def build_pruner(settings: Own) -> optuna.pruners.BasePruner:
+    """Return the pruner of a `pruner` section; raises UsageError for anything that is none of Optuna's."""
+    pruner = called("pruner", own("pruner", settings))
+    if not isinstance(pruner, optuna.pruners.BasePruner):
+        raise _refused("pruner", settings)
+    return pruner
 
 
-def grid(space: Space) -> dict[str, list[Any]]:
+def grid(space: Space) -> dict[str, list[object]]:
     """Return all values of every parameter; raises UsageError with those that have no end."""
     endless = [parameter for parameter in space if parameter.grid() is None]
     if endless:
@@ -53,13 +56,5 @@ def grid(space: Space) -> dict[str, list[Any]]:
     return {parameter.key: parameter.grid() or [] for parameter in space}
 
 
-def _build(section: str, settings: Mapping[str, Any], kind: type, arguments: Mapping[str, Any]) -> Any:
-    try:
-        with quiet():
-            built = instantiate(dict(settings), **arguments, _convert_="all")
-    except Exception as error:  # whatever a constructor raises is about the values it was given
-        cause = error.__cause__ or error
-        raise UsageError(f"{section}: {str(cause).strip().splitlines()[0]}") from error
-    if not isinstance(built, kind):
-        raise UsageError(f"{section}._target_={settings.get('_target_')!r} is not one of Optuna's {section}s")
-    return built
+def _refused(section: str, settings: Own) -> UsageError:
+    return UsageError(f"{section}._target_={settings.target!r} is not one of Optuna's {section}s")

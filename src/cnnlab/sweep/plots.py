@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import matplotlib
 import optuna
 from optuna.trial import TrialState
 
+from cnnlab.errors import one_line
 from cnnlab.sweep.goals import Goals
 
+Target = dict[str, Callable[[optuna.trial.FrozenTrial], float]]
 MOST = 4  # parameters in a contour plot: its panels grow with their square
 
 
 def draw(study: optuna.Study, goals: Goals, folder: Path) -> list[str]:
     """Write NAME.png and plots.html into `folder`; return one line for each plot that could not be drawn."""
     matplotlib.use("Agg")
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     from matplotlib import pyplot
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,6 @@ def draw(study: optuna.Study, goals: Goals, folder: Path) -> list[str]:
     import optuna.visualization.matplotlib as pictures
 
     notes = []
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of every parameter with one value, for every panel
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, plot in plots(study, goals, pictures):
@@ -40,17 +39,17 @@ def draw(study: optuna.Study, goals: Goals, folder: Path) -> list[str]:
                 pyplot.gcf().set_size_inches(*(14, 12) if name == "contour" else (11, 6))
                 pyplot.savefig(folder / f"{name}.png", dpi=100, bbox_inches="tight")
             except (ValueError, RuntimeError, ImportError) as error:
-                notes.append(f"plot {name} could not be drawn: {str(error).splitlines()[0]}")
+                notes.append(f"plot {name} could not be drawn: {one_line(error)}")
             finally:
                 pyplot.close("all")
         notes += _page(study, goals, folder / "plots.html")
     return notes
 
 
-def plots(study: optuna.Study, goals: Goals, library: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+def plots(study: optuna.Study, goals: Goals, library: ModuleType) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield name and drawing function of every plot that suits the study; `library` is one of Optuna's two."""
-    first = {} if goals.single else {"target": lambda trial: trial.values[0]}
-    named = first | {"target_name": goals.metric}
+    first: Target = {} if goals.single else {"target": lambda trial: trial.values[0]}
+    named: dict[str, object] = {**first, "target_name": goals.metric}
     yield "history", lambda: library.plot_optimization_history(study, **named)
     yield "importances", lambda: library.plot_param_importances(study, **named)
     yield "parallel_coordinate", lambda: library.plot_parallel_coordinate(study, **named)
@@ -63,10 +62,10 @@ def plots(study: optuna.Study, goals: Goals, library: Any) -> Iterator[tuple[str
         yield "pareto_front", lambda: library.plot_pareto_front(study, target_names=list(goals.names))
 
 
-def important(study: optuna.Study, target: dict[str, Any]) -> list[str]:
+def important(study: optuna.Study, target: Target) -> list[str]:
     """Return the parameters that matter most, at most as many as a contour plot holds."""
     try:
-        names = list(optuna.importance.get_param_importances(study, **target))
+        names = list(optuna.importance.get_param_importances(study, target=target.get("target")))
     except (ValueError, RuntimeError):  # a single value so far, or all values the same
         names = list(dict.fromkeys(name for trial in study.get_trials(deepcopy=False) for name in trial.params))
     return names[:MOST]
@@ -77,14 +76,15 @@ def _page(study: optuna.Study, goals: Goals, file: Path) -> list[str]:
     if importlib.util.find_spec("plotly") is None:
         return ["plots.html needs plotly: pip install 'cnnlab[sweep]'"]
     import optuna.visualization as interactive
+    from plotly.io import to_html
 
     parts: list[str] = []
     notes = []
     for name, plot in plots(study, goals, interactive):
         try:
-            parts.append(plot().to_html(full_html=False, include_plotlyjs=not parts))
+            parts.append(to_html(plot(), full_html=False, include_plotlyjs=not parts))
         except (ValueError, RuntimeError, ImportError) as error:
-            notes.append(f"plot {name} of plots.html could not be drawn: {str(error).splitlines()[0]}")
+            notes.append(f"plot {name} of plots.html could not be drawn: {one_line(error)}")
     title = f"<title>{study.study_name}</title>"
     file.write_text(f"<!doctype html><meta charset='utf-8'>{title}\n" + "\n".join(parts), encoding="utf-8")
     return notes

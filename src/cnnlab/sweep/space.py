@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, QuotedString, RangeSweep
@@ -13,8 +12,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from cnnlab.config import flatten
-from cnnlab.errors import UsageError, unknown
+from cnnlab.errors import UsageError, one_line, unknown
+from cnnlab.settings.base import flatten
 
 GRAMMAR = "choice(...), range(start, stop, step), interval(low, high), int(...), tag(log, ...)"
 # What a trial may not change: its seed and place are the sweep's own, and other images would be another task.
@@ -30,20 +29,20 @@ class Parameter:
     key: str
     grammar: str
     distribution: BaseDistribution
-    values: Mapping[str, Any]
+    values: Mapping[str, object]
 
-    def value(self, stored: Any) -> Any:
+    def value(self, stored: object) -> object:
         """Return the configuration's value for Optuna's."""
         return self.values.get(stored, stored) if isinstance(stored, str) else stored
 
-    def ends(self) -> list[Any]:
+    def ends(self) -> list[object]:
         """Return the values a check must try: every choice, or both ends of the range."""
         if isinstance(self.distribution, CategoricalDistribution):
             return list(self.distribution.choices)
         assert isinstance(self.distribution, IntDistribution | FloatDistribution)
         return [self.distribution.low, self.distribution.high]
 
-    def grid(self) -> list[Any] | None:
+    def grid(self) -> list[object] | None:
         """Return all values, or None where there are infinitely many."""
         if isinstance(self.distribution, CategoricalDistribution):
             return list(self.distribution.choices)
@@ -67,14 +66,11 @@ class Space:
         """Return the text each key was given, by key."""
         return {parameter.key: parameter.grammar for parameter in self}
 
-    def distributions(self) -> dict[str, BaseDistribution]:
-        return {parameter.key: parameter.distribution for parameter in self}
-
-    def values(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+    def values(self, stored: Mapping[str, object]) -> dict[str, object]:
         """Return the configuration's values for the parameters of an Optuna trial."""
         return {parameter.key: parameter.value(stored[parameter.key]) for parameter in self if parameter.key in stored}
 
-    def corners(self) -> Iterator[dict[str, Any]]:
+    def corners(self) -> Iterator[dict[str, object]]:
         """Yield the assignments a check must try, as configuration values.
 
         All parameters at their first end, all at their last, and each end of each parameter with the others left as
@@ -87,7 +83,7 @@ class Space:
                 yield {parameter.key: parameter.value(end)}
 
 
-def read_space(search: Mapping[str, Any] | None, config: DictConfig) -> Space:
+def read_space(search: Mapping[str, object] | None, config: DictConfig) -> Space:
     """Return the space of a `search` section over a composed configuration.
 
     Raises UsageError with one line for every key that does not exist or may not change, every text that is not a
@@ -126,7 +122,7 @@ def parse(key: str, grammar: str) -> Parameter:
     try:
         value = OverridesParser.create().parse_override(f"{key}={grammar}").value()
     except HydraException as error:
-        raise UsageError(f"search.{key}={grammar!r}: {_first_line(error)}; allowed: {GRAMMAR}") from error
+        raise UsageError(f"search.{key}={grammar!r}: {one_line(error)}; allowed: {GRAMMAR}") from error
     if isinstance(value, ChoiceSweep):
         return _choice(key, grammar, value)
     if isinstance(value, RangeSweep | IntervalSweep):
@@ -137,7 +133,7 @@ def parse(key: str, grammar: str) -> Parameter:
     )
 
 
-def apply(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:
+def apply(config: DictConfig, values: Mapping[str, object]) -> DictConfig:
     """Return a copy of the configuration with these values; keys may name one item of a list (model.filters.0)."""
     changed = config.copy()
     for key, value in values.items():
@@ -145,25 +141,32 @@ def apply(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:
     return changed
 
 
+def section(values: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """Return a section of a resolved configuration; an empty one where it is missing."""
+    found = values.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
 def _choice(key: str, grammar: str, sweep: ChoiceSweep) -> Parameter:
     if unknown_tags := set(sweep.tags):
         raise UsageError(
             f"search.{key}={grammar!r}: tag {', '.join(map(str, unknown_tags))} has no meaning in a choice"
         )
-    stored: list[Any] = []
-    values: dict[str, Any] = {}
+    stored: list[str | int | float | bool] = []
+    values: dict[str, object] = {}
     for item in map(_plain, sweep.list):
         if isinstance(item, PLAIN):
             stored.append(item)
         else:  # Optuna stores plain values only: a list goes by its text
-            stored.append(json.dumps(item))
-            values[stored[-1]] = item
+            text = json.dumps(item)
+            stored.append(text)
+            values[text] = item
     if len({json.dumps(item) for item in stored}) < len(stored):
         raise UsageError(f"search.{key}={grammar!r} names the same choice twice")
     return Parameter(key, grammar, CategoricalDistribution(stored), values)
 
 
-def _plain(item: Any) -> Any:
+def _plain(item: object) -> object:
     """Return a choice as the configuration takes it: Hydra keeps quoted texts inside lists as objects."""
     if isinstance(item, list):
         return [_plain(part) for part in item]
@@ -183,7 +186,7 @@ def _checked(key: str, grammar: str, sweep: RangeSweep | IntervalSweep) -> BaseD
             return FloatDistribution(float(sweep.start), float(sweep.end), log=log)
         return _range(sweep, log)
     except ValueError as error:
-        raise UsageError(f"search.{key}={grammar!r}: {_first_line(error)}") from error
+        raise UsageError(f"search.{key}={grammar!r}: {one_line(error)}") from error
 
 
 def _range(sweep: RangeSweep, log: bool) -> BaseDistribution:
@@ -220,21 +223,14 @@ def _check_key(key: str, config: DictConfig) -> str | None:
 def _keys(config: DictConfig | ListConfig, prefix: str = "") -> set[str]:
     """Return all keys a search may name: sections, values, lists and their items."""
     found: set[str] = set()
-    items: list[tuple[Any, Any]] = list(
-        config.items_ex(resolve=False) if isinstance(config, DictConfig) else enumerate(config)
-    )
-    for name, node in items:
+    for name, node in config.items_ex(resolve=False) if isinstance(config, DictConfig) else enumerate(config):
         if not prefix and name in FIXED and name != "dataset":
             continue
-        found.add(f"{prefix}{name}")
+        found.add(f"{prefix}{name!s}")
         if isinstance(node, DictConfig | ListConfig) and not OmegaConf.is_missing(config, name):
-            found |= _keys(node, f"{prefix}{name}.")
+            found |= _keys(node, f"{prefix}{name!s}.")
     return found
 
 
 def _first_leaf(config: DictConfig, key: str) -> str:
     return min(name for name in _keys(config) if name.startswith(f"{key}.") and not name.endswith("._target_"))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import gc
-import json
 import math
 import statistics
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import optuna
 import pytorch_lightning as pl
@@ -20,52 +15,33 @@ from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from cnnlab.config import flatten, resolve
-from cnnlab.data import load
-from cnnlab.data.images import ImageData
-from cnnlab.errors import DiskFull, disk_is_full
-from cnnlab.metrics import monitors
-from cnnlab.plan import Plan, make_plan
+from cnnlab import process
+from cnnlab.plan import Plan, make_plan, read_training
+from cnnlab.settings.base import flatten
+from cnnlab.settings.commands import Tracking
+from cnnlab.settings.read import read, resolve
 from cnnlab.sweep.goals import Goals, cost
-from cnnlab.sweep.space import Parameter, Space, apply
-from cnnlab.sweep.study import DUPLICATE, REASON, RESULT, RUN
+from cnnlab.sweep.setup import Setup, reason_kept
+from cnnlab.sweep.space import Parameter, Space, apply, section
+from cnnlab.sweep.storage import RUN, run_name
+from cnnlab.sweep.study import DUPLICATE, RESULT
 from cnnlab.tracking.run import TrackedRun, open_run
-
-PARENT_TAG = "mlflow.parentRunId"
+from cnnlab.tracking.schema import BEST, COST, MONITORS, SEED_PREFIX, Metric, Monitor, Role, Tag
+from cnnlab.train import fit, settings_tags
 
 
 class Diverged(Exception):
     """The loss is no longer a number."""
 
 
-class DataInMemory:
-    """Loads each dataset once and keeps it; without its test split, unless `test` says otherwise."""
-
-    def __init__(self, *, test: bool):
-        self.test = test
-        self.loaded: dict[str, ImageData] = {}
-
-    def __call__(self, dataset: Mapping[str, Any]) -> ImageData:
-        key = json.dumps({name: value for name, value in dataset.items() if name != "scaling"}, sort_keys=True)
-        if key not in self.loaded:
-            data = load(dataset)
-            if not self.test:
-                data = replace(data, test_images=data.test_images[:0], test_labels=data.test_labels[:0])
-            self.loaded[key] = data
-        return self.loaded[key]
-
-
 @dataclass(frozen=True)
 class Task:
-    """What all trials of a worker have in common."""
+    """Trains as Optuna suggests, `seeds` times a trial."""
 
-    config: DictConfig
+    setup: Setup
     space: Space
     goals: Goals
     seeds: int
-    parent_run: str
-    data: DataInMemory
-    folder: Path
 
     def __call__(self, trial: optuna.Trial) -> float | list[float]:
         """Train as Optuna suggests and return the value, or the two values, of the trial.
@@ -82,52 +58,55 @@ class Task:
 
     def run(self, trial: optuna.Trial) -> float | list[float]:
         stored = {parameter.key: suggest(trial, parameter) for parameter in self.space}
-        name = {"tracking.run_name": f"trial-{trial.number}", "tracking.system_metrics": False}
-        config = apply(self.config, self.space.values(stored) | name)
+        config = self.setup.configured(self.space.values(stored), run_name(trial))
         values = resolve(config)
-        twin = find_twin(trial, stored)
-        tags = {PARENT_TAG: self.parent_run, "trial.number": str(trial.number)}
-        with open_run(values["tracking"], tags) as run:
+        tracking = read(Tracking, section(values, "tracking"), "tracking.")
+        tags: dict[str, str] = {Tag.PARENT: self.setup.parent_run, Tag.ROLE: Role.TRIAL, Tag.TRIAL: str(trial.number)}
+        tags[Tag.OVERRIDES] = self.setup.repeated(config, stored)
+        with open_run(tracking, tags) as run:
             trial.set_user_attr(RUN, run.run_id)
             run.log_parameters(flatten(values))
-            if twin is not None:
+            run.set_tags(settings_tags(read_training(values, self.setup.data)))
+            if (twin := find_twin(trial, stored)) is not None:
                 return self.repeat(trial, twin, run)
             trainings: list[Watch] = []
             for index in range(self.seeds):
-                seeded = resolve(apply(config, {"seed": values["seed"] + index}))
-                trainings.append(self.train(trial, seeded, index, run))
+                trainings.append(self.train(trial, apply(config, {"seed": config.seed + index}), index, run))
                 if trainings[0].pruned:
                     break
-            pruned = trainings[0].pruned
-            results = [training.kept() for training in trainings]
-            measured = {name: statistics.fmean(result[name] for result in results) for name in results[0]}
-            achieved = [measured[name] for name in self.goals.names]
-            run.log_metrics(round(measured["best_epoch"]), {f"trial/{name}": value for name, value in measured.items()})
-            run.set_tags({"trial.state": "pruned" if pruned else "complete"})
-            spread = {"seeds": [result[self.goals.metric] for result in results]} if len(results) > 1 else {}
-            trial.set_user_attr(RESULT, measured | spread)
-        if pruned:
+            measured = self.keep(trial, run, trainings)
+        if trainings[0].pruned:
             raise optuna.TrialPruned(f"after epoch {trainings[0].last_epoch}")
+        achieved = [measured[name] for name in self.goals.names]
         return achieved[0] if self.goals.single else achieved
 
-    def train(self, trial: optuna.Trial, values: Mapping[str, Any], index: int, run: TrackedRun) -> Watch:
+    def train(self, trial: optuna.Trial | None, config: DictConfig, index: int, run: TrackedRun) -> Watch:
         """Fit one network and return what was seen; nothing is written to disk, since no trial is used again."""
-        plan = make_plan(values, self.folder, self.data)
+        settings = read_training(resolve(config), self.setup.data)
+        process.seed(settings.seed)
+        plan = make_plan(settings, self.setup.folder, self.setup.data)
         callbacks: list[pl.Callback] = plan.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.remove(plan.checkpoint)
         watch = Watch(plan, self.goals, trial if index == 0 and self.goals.single else None, run, index)
-        plan.logger.sinks.append(watch)
-        watch.started = time.perf_counter()
-        plan.trainer.fit(plan.classifier, plan.batches)
-        watch.seconds = time.perf_counter() - watch.started
+        watch.seconds = fit(plan, [watch])
         for name in self.goals.names[1:]:
             watch.costs[name] = cost(name, plan.classifier.network, plan.data.input_shape)
         return watch
 
+    def keep(self, trial: optuna.Trial, run: TrackedRun, trainings: list[Watch]) -> dict[str, float]:
+        """Keep the means over the trainings with the run and the trial, and return them."""
+        results = [training.kept() for training in trainings]
+        measured = {name: statistics.fmean(result[name] for result in results) for name in results[0]}
+        run.log_metrics(round(measured[Metric.BEST_EPOCH]), {logged(name): value for name, value in measured.items()})
+        run.set_tags({Tag.TRIAL_STATE: "pruned" if trainings[0].pruned else "complete"})
+        spread = {"seeds": [result[self.goals.metric] for result in results]} if len(results) > 1 else {}
+        trial.set_user_attr(RESULT, measured | spread)
+        return measured
+
     def repeat(self, trial: optuna.Trial, twin: FrozenTrial, run: TrackedRun) -> float | list[float]:
         """End as the finished trial with the same parameters did, without training."""
         state = "pruned" if twin.state == TrialState.PRUNED else "complete"
-        run.set_tags({"trial.state": state, "trial.duplicate_of": str(twin.number)})
+        run.set_tags({Tag.TRIAL_STATE: state, Tag.DUPLICATE: str(twin.number)})
         trial.set_user_attr(DUPLICATE, twin.number)
         trial.set_user_attr(RESULT, twin.user_attrs.get(RESULT, {}))
         for epoch, value in twin.intermediate_values.items():
@@ -142,15 +121,15 @@ class Watch:
 
     def __init__(self, plan: Plan, goals: Goals, trial: optuna.Trial | None, run: TrackedRun, index: int):
         self.trainer = plan.trainer
-        self.monitor = plan.checkpoint.monitor
+        self.monitor = plan.settings.callbacks.checkpoint.monitor
         self.goals = goals
         self.trial = trial
         self.run = run
-        self.prefix = f"seed_{index}/" if index else ""
+        self.prefix = SEED_PREFIX.format(index) if index else ""
         self.epochs: dict[int, Mapping[str, float]] = {}
         self.costs: dict[str, float] = {}
         self.pruned = False
-        self.started = self.seconds = 0.0
+        self.seconds = 0.0
 
     @property
     def last_epoch(self) -> int:
@@ -158,7 +137,7 @@ class Watch:
 
     def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self.run.log_metrics(epoch, {f"{self.prefix}{name}": value for name, value in metrics.items()})
-        for name in ("train/loss", "val/loss"):
+        for name in (Metric.TRAIN_LOSS, Metric.VAL_LOSS):
             if not math.isfinite(metrics.get(name, 0.0)):
                 raise Diverged(f"{name} is {metrics[name]:g} in epoch {epoch}")
         self.epochs[epoch] = dict(metrics)
@@ -173,53 +152,42 @@ class Watch:
     def kept(self) -> dict[str, float]:
         """Return the metrics of the epoch whose checkpoint a run would keep, the costs, and what it took."""
         epochs = [epoch for epoch, metrics in self.epochs.items() if self.monitor is None or self.monitor in metrics]
-        best = max(epochs)
-        if (monitor := self.monitor) is not None:
-            sign = 1 if monitors()[monitor] == "min" else -1
-            best = min(epochs, key=lambda epoch: (sign * self.epochs[epoch][monitor], epoch))
+        best = best_epoch(self.epochs, epochs, self.monitor) if self.monitor else max(epochs)
         metrics = {name: value for name, value in self.epochs[best].items() if name.startswith("val/")}
-        took = {"best_epoch": float(best), "epochs": float(self.last_epoch), "training_seconds": self.seconds}
-        return metrics | self.costs | took
+        took = {Metric.BEST_EPOCH: best, Metric.EPOCHS: self.last_epoch, Metric.TRAINING_SECONDS: self.seconds}
+        return metrics | self.costs | {str(name): float(value) for name, value in took.items()}
 
 
-@contextmanager
-def reason_kept(trial: optuna.Trial) -> Iterator[None]:
-    """Keep with the trial why it failed; raises DiskFull instead where that is why, which is no fault of the trial."""
-    try:
-        yield
-    except optuna.TrialPruned:
-        raise
-    except Exception as error:
-        if disk_is_full(error):
-            raise DiskFull from error
-        trial.set_user_attr(REASON, describe(error))
-        raise
+def best_epoch(metrics: Mapping[int, Mapping[str, float]], epochs: list[int], monitor: Monitor) -> int:
+    """Return the epoch with the best value of the monitor, the first of equals, as a checkpoint keeps it."""
+    sign = 1 if MONITORS[monitor] == "min" else -1
+    return min(epochs, key=lambda epoch: (sign * metrics[epoch][monitor], epoch))
 
 
-def suggest(trial: optuna.Trial, parameter: Parameter) -> Any:
+def logged(name: str) -> str:
+    """Return the name under which a run keeps what its trial measured."""
+    if name.startswith("val/"):
+        return f"{BEST}{name}"
+    return name if name in list(Metric) else f"{COST}{name}"
+
+
+def suggest(trial: optuna.Trial, parameter: Parameter) -> object:
     """Return Optuna's suggestion for a parameter, as Optuna stores it."""
     distribution = parameter.distribution
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(parameter.key, distribution.choices)
     if isinstance(distribution, IntDistribution):
-        low, high, step = distribution.low, distribution.high, distribution.step
-        return trial.suggest_int(parameter.key, low, high, step=step, log=distribution.log)
+        low, high = distribution.low, distribution.high
+        return trial.suggest_int(parameter.key, low, high, step=distribution.step, log=distribution.log)
     assert isinstance(distribution, FloatDistribution)
-    return trial.suggest_float(
-        parameter.key, distribution.low, distribution.high, step=distribution.step, log=distribution.log
-    )
+    bounds = distribution.low, distribution.high
+    return trial.suggest_float(parameter.key, *bounds, step=distribution.step, log=distribution.log)
 
 
-def find_twin(trial: optuna.Trial, stored: Mapping[str, Any]) -> FrozenTrial | None:
+def find_twin(trial: optuna.Trial, stored: Mapping[str, object]) -> FrozenTrial | None:
     """Return a finished trial with the same parameters, one that was not pruned if there is any."""
     for state in (TrialState.COMPLETE, TrialState.PRUNED):
         for other in trial.study.get_trials(deepcopy=False, states=(state,)):
             if other.params == stored:
                 return other
     return None
-
-
-def describe(error: BaseException) -> str:
-    """Return an error as one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -6,7 +6,6 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.live import Live
@@ -16,7 +15,8 @@ from rich.text import Text
 
 from cnnlab.console import console
 from cnnlab.sweep.goals import Goals
-from cnnlab.sweep.study import DUPLICATE, REASON, superseded
+from cnnlab.sweep.storage import superseded
+from cnnlab.sweep.study import DUPLICATE, REASON
 
 
 class View:
@@ -28,7 +28,7 @@ class View:
         self.total = total
         self.started = time.monotonic()
         self.shown = {trial.number for trial in trials if trial.state.is_finished()}
-        self.done = self.before = count(trials)["ended"]
+        self.done = self.before = tally(trials)["ended"]
         self.live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> View:
@@ -67,7 +67,7 @@ class View:
         return f"trial {trial.number} {what}  {parameters(trial.params)}"
 
     def table(self, trials: Sequence[FrozenTrial]) -> Table:
-        counts = count(trials)
+        counts = tally(trials)
         rows = Table.grid(padding=(0, 2))
         rows.add_row("[bold]sweep[/bold]", self.title)
         rows.add_row("", ProgressBar(total=self.total, completed=counts["ended"], width=60))
@@ -91,7 +91,7 @@ class View:
 SHOWN = ("complete", "running", "pruned", "failed")
 
 
-def count(trials: Sequence[FrozenTrial]) -> Counter[str]:
+def tally(trials: Sequence[FrozenTrial]) -> Counter[str]:
     """Return how many trials are complete, running, pruned, failed and waiting; `ended` is all that count as done."""
     gone = superseded(trials)
     names = {TrialState.FAIL: "failed"}
@@ -105,12 +105,12 @@ def cut_short(trial: FrozenTrial) -> str:
     return f", pruned after epoch {trial.last_step}" if trial.state == TrialState.PRUNED else ""
 
 
-def parameters(values: Mapping[str, Any]) -> str:
+def parameters(values: Mapping[str, object]) -> str:
     """Return parameters as one writes them on the command line."""
     return " ".join(f"{key}={number(value)}" for key, value in values.items())
 
 
-def number(value: Any) -> str:
+def number(value: object) -> str:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else f"{value:.4g}"
     return str(value).replace(" ", "")

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import signal
 import sys
 import threading
 import time
-import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from cnnlab import process
 from cnnlab.errors import DiskFull, disk_is_full
-from cnnlab.interruption import Interruption, interruptible
+from cnnlab.signals import Interruption, interruptible
+
+if TYPE_CHECKING:
+    import optuna
+
+    from cnnlab.settings.sweep import WorkerOrder
+    from cnnlab.sweep.storage import StudyLock
 
 # Exit codes that tell the launch not to start another worker.
 HOPELESS = 3  # every trial fails
@@ -24,11 +30,14 @@ POLL = 1.0  # seconds between two looks at a study whose last trials run elsewhe
 
 def main() -> None:
     """Read the order from stdin (it may hold a password, so it is no argument) and work on it."""
-    order = json.load(sys.stdin)
+    text = sys.stdin.read()
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    process.set_environment()
+    from cnnlab.settings.sweep import WorkerOrder
+
     try:
         with interruptible():
-            sys.exit(work(order))
+            sys.exit(work(WorkerOrder.model_validate_json(text)))
     except Interruption as interruption:
         sys.exit(interruption.exit_code)
     except (Exception, DiskFull) as error:
@@ -37,66 +46,91 @@ def main() -> None:
         sys.exit(DISK_FULL)
 
 
-def work(order: dict[str, Any]) -> int:
+def work(order: WorkerOrder) -> int:
     """Run trials until none is left; return the exit code."""
+    process.begin(order.threads)
+    process.begin_search()
     import mlflow
-    import optuna
-    import torch
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, OmegaConf
 
     from cnnlab.sweep.goals import Goals
     from cnnlab.sweep.methods import build_pruner, build_sampler
+    from cnnlab.sweep.setup import DatasetCache, Setup
     from cnnlab.sweep.space import read_space
-    from cnnlab.sweep.study import Spent, open_study
-    from cnnlab.sweep.trial import DataInMemory, Task
+    from cnnlab.sweep.study import open_study
+    from cnnlab.sweep.trial import Task
+    from cnnlab.sweep.winner import Winner
 
-    torch.set_num_threads(order["threads"])
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    config = OmegaConf.create(order["config"])
+    config = OmegaConf.create(order.config)
+    assert isinstance(config, DictConfig)
     mlflow.set_tracking_uri(OmegaConf.select(config, "tracking.uri"))
-    goals = Goals(tuple(order["goals"]))
-    folder = Path(order["folder"])
-    data = DataInMemory(test=order["final"])
+    goals = Goals(order.goals)
+    data = DatasetCache(test=order.search is None)
+    setup = Setup(config, order.overrides, order.parent_run, data, Path(order.folder))
     sampler = pruner = None
-    task: Any
-    if order["final"]:
-        from cnnlab.sweep.final import Final
-
-        task = Final(config, order["parent_run"], data, folder)
-    else:
-        space = read_space(order["search"], config)
-        sampler = build_sampler(order["sampler"], space, goals)
-        pruner = build_pruner(order["pruner"])
-        if order["reseed"]:
+    task: Callable[[optuna.Trial], float | list[float]] = Winner(setup, order.chosen)
+    if order.search is not None:
+        space = read_space(order.search.space, config)
+        sampler = build_sampler(order.search.sampler, space, goals)
+        pruner = build_pruner(order.search.pruner)
+        if order.search.reseed:
             sampler.reseed_rng()
-        task = Task(config, space, goals, order["settings"]["seeds"], order["parent_run"], data, folder)
-    study, _ = open_study(order["settings"], order["study"], order["directions"], order["total"], sampler, pruner)
+        task = Task(setup, space, goals, order.sweep.seeds)
+    study, lock = open_study(order.sweep, order.study, goals.directions, sampler, pruner)
     gc.freeze()  # the imports stay for good: collecting what a trial leaves need not walk through them
+    return drain(study, lock, task, order)
+
+
+def drain(
+    study: optuna.Study,
+    lock: StudyLock,
+    task: Callable[[optuna.Trial], float | list[float]],
+    order: WorkerOrder,
+) -> int:
+    """Take one trial after the other until the study has its total and none is running; return the exit code."""
+    from optuna.exceptions import UpdateFinishedTrialError
+    from optuna.trial import TrialState
+
+    from cnnlab.sweep.study import offered
+
     while True:
-        if hopeless(study, order["since"], order["settings"]["stop_after_failures"]):
+        if hopeless(study, order.since, order.sweep.stop_after_failures):
             return HOPELESS
+        taken = Taken(task)
         try:
-            study.optimize(task, n_trials=1, catch=(Exception,))
-        except Spent:
-            if settled(study):
-                return 0
-            time.sleep(POLL)
-        except (optuna.exceptions.UpdateFinishedTrialError, ValueError) as error:
-            # The machine slept, others took this trial for dead, and it counts elsewhere now. Optuna refuses to `tell`
-            # it with a bare ValueError; any other one is a sampler's, and would come again for ever.
-            if isinstance(error, ValueError) and not str(error).startswith("Cannot tell"):
+            with offered(study, lock, order.total) as waiting:
+                if waiting:
+                    study.optimize(taken, n_trials=1, catch=(Exception,))
+        except (UpdateFinishedTrialError, ValueError) as error:
+            # The machine slept, others took this trial for dead, and it counts elsewhere now. Any other ValueError is a
+            # sampler's, and would come again for ever.
+            if not taken.lost:
                 raise
-            print(f"a trial was taken over by another worker: {error}", file=sys.stderr)
+            print(f"trial {taken.number} was taken over by another worker: {error}", file=sys.stderr)
+        if waiting:
+            continue
+        if not study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            return 0
+        time.sleep(POLL)  # one of those that run elsewhere may die and be queued again
 
 
-def settled(study: Any) -> bool:
-    """Return whether no trial is running or waiting anywhere."""
-    from cnnlab.sweep.study import UNFINISHED
+class Taken:
+    """Runs a task on the trial a worker takes, and sees whether the trial was ended by others meanwhile."""
 
-    return not study.get_trials(deepcopy=False, states=UNFINISHED)
+    def __init__(self, task: Callable[[optuna.Trial], float | list[float]]):
+        self.task = task
+        self.number: int | None = None
+        self.lost = False
+
+    def __call__(self, trial: optuna.Trial) -> float | list[float]:
+        self.number = trial.number
+        try:
+            return self.task(trial)
+        finally:
+            self.lost = trial.study.get_trials(deepcopy=False)[trial.number].state.is_finished()
 
 
-def hopeless(study: Any, since: int, limit: int) -> bool:
+def hopeless(study: optuna.Study, since: int, limit: int) -> bool:
     """Return whether `limit` trials from number `since` on ended, and every one of them failed."""
     from optuna.trial import TrialState
 

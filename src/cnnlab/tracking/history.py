@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import mlflow
 
-MEASURES = ("train/loss", "train/acc", "val/loss", "val/acc")
+from cnnlab.tracking.schema import BEST, CURVES
 
 # Metric name to {epoch, counted from 1: value}.
 History = Mapping[str, Mapping[int, float]]
@@ -15,7 +15,7 @@ History = Mapping[str, Mapping[int, float]]
 def epoch_history(client: mlflow.MlflowClient, run_id: str) -> History:
     """Return loss and accuracy of every epoch; of an epoch that was run twice, the later values."""
     history = {}
-    for name in MEASURES:
+    for name in CURVES:
         entries = sorted(client.get_metric_history(run_id, name), key=lambda entry: entry.timestamp)
         history[name] = {entry.step: entry.value for entry in entries}
     return history
@@ -23,4 +23,4 @@ def epoch_history(client: mlflow.MlflowClient, run_id: str) -> History:
 
 def at_epoch(history: History, epoch: int) -> dict[str, float]:
     """Return the measures of one epoch as metrics named `best/...`: what the kept checkpoint reached."""
-    return {f"best/{name}": values[epoch] for name, values in history.items() if epoch in values}
+    return {f"{BEST}{name}": values[epoch] for name, values in history.items() if epoch in values}

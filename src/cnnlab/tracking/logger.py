@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
+
+from cnnlab.tracking.schema import Metric
 
 EpochSink = Callable[[int, Mapping[str, float]], None]
 
@@ -31,17 +32,17 @@ class EpochLogger(Logger):
     def version(self) -> str:
         return ""
 
-    def log_hyperparams(self, *arguments: Any, **keywords: Any) -> None:
+    def log_hyperparams(self, *arguments: object, **keywords: object) -> None:
         """Nothing: the run keeps the whole configuration already."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if "test/loss" in metrics:  # the test split is no part of an epoch; the run reads it once, at the end
+        if Metric.TEST_LOSS in metrics:  # the test split is no part of an epoch; the run reads it once, at the end
             return
         self.gathered.update(metrics)
-        if "train/loss" not in metrics:
+        if Metric.TRAIN_LOSS not in metrics:
             return
-        epoch = int(self.gathered.pop("epoch"))
+        epoch = int(self.gathered.pop(Metric.EPOCH))
         for sink in self.sinks:
             sink(epoch, self.gathered)
         self.gathered = {}

@@ -13,6 +13,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from cnnlab.tracking.schema import VERSION, Tag
+
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "mlflow", "optuna")
 UNTRACKED_LIMIT = 100_000  # bytes of a new file that still goes into the diff
 
@@ -24,14 +26,14 @@ def command_line() -> str:
 
 def command_tags() -> dict[str, str]:
     """Return the command, and what Hydra made of it for this one job: its overrides and the experiment they chose."""
-    tags = {"command": command_line()}
+    tags: dict[str, str] = {Tag.COMMAND: command_line()}
     if HydraConfig.initialized():
         hydra = HydraConfig.get()
-        tags["overrides"] = shlex.join(hydra.overrides.task)
+        tags[Tag.OVERRIDES] = shlex.join(hydra.overrides.task)
         if hydra.mode == RunMode.MULTIRUN:
-            tags["multirun"] = hydra.sweep.dir  # the same for all jobs of one `train.py -m`
+            tags[Tag.MULTIRUN] = hydra.sweep.dir  # the same for all jobs of one `train.py -m`
         if experiment := hydra.runtime.choices.get("experiment"):
-            tags["experiment"] = experiment
+            tags[Tag.EXPERIMENT] = experiment
     return tags
 
 
@@ -41,9 +43,9 @@ def code_tags(folder: Path) -> dict[str, str]:
     if commit is None:
         return {}
     return {
-        "git.commit": commit.strip(),
-        "git.branch": (_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
-        "git.dirty": str(bool(_git(folder, "status", "--porcelain"))).lower(),
+        Tag.COMMIT: commit.strip(),
+        Tag.BRANCH: (_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
+        Tag.DIRTY: str(bool(_git(folder, "status", "--porcelain"))).lower(),
     }
 
 
@@ -63,15 +65,15 @@ def machine_tags(device: str) -> dict[str, str]:
     """Return versions and machine: what else decides about speed and the last digits of a metric."""
     import torch
 
-    versions = {f"version.{name}": metadata.version(name) for name in PACKAGES}
+    versions = {f"{VERSION}{name}": metadata.version(name) for name in PACKAGES}
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()
     return versions | {
-        "version.python": platform.python_version(),
-        "device": device,
-        "device.name": name,
-        "device.threads": str(torch.get_num_threads()),
-        "host": platform.node(),
-        "platform": platform.platform(),
+        Tag.PYTHON: platform.python_version(),
+        Tag.DEVICE: device,
+        Tag.DEVICE_NAME: name,
+        Tag.THREADS: str(torch.get_num_threads()),
+        Tag.HOST: platform.node(),
+        Tag.PLATFORM: platform.platform(),
     }
 
 

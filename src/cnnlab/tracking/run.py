@@ -1,4 +1,4 @@
-"""One MLflow run as a context manager: opened, fed, and ended with its true status."""
+"""One MLflow run as a context manager: opened, new or again, fed, and ended with its true status."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlflow
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.time import get_current_time_millis
 
-from cnnlab.interruption import Interruption, held
+from cnnlab.errors import UsageError, described
+from cnnlab.settings.commands import Tracking
+from cnnlab.signals import Interruption, deferred
+from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.store import prepare, reserved_space
-
-PARAMETER_LIMIT = 6000  # characters, MLflow's own limit of a parameter's value
-BATCH_LIMIT = 100  # parameters MLflow takes in one call
-METRIC_LIMIT = 1000  # metrics MLflow takes in one call
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,15 @@ class TrackedRun:
     experiment_id: str
     client: mlflow.MlflowClient
 
-    def log_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Keep the configuration, one parameter a key; values beyond MLflow's limit are cut there."""
-        entries = [Param(key, str(value)[:PARAMETER_LIMIT]) for key, value in parameters.items()]
-        for start in range(0, len(entries), BATCH_LIMIT):
-            self.client.log_batch(self.run_id, params=entries[start : start + BATCH_LIMIT])
+    def log_parameters(self, parameters: Mapping[str, object]) -> None:
+        """Keep the configuration, one parameter a key; MLflow cuts values beyond its own limit."""
+        self.client.log_batch(self.run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
 
     def log_metrics(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Keep one epoch's metrics in one call; the step is the epoch, counted from 1."""
         now = get_current_time_millis()
         entries = [Metric(key, float(value), now, epoch) for key, value in metrics.items()]
-        for start in range(0, len(entries), METRIC_LIMIT):
-            self.client.log_batch(self.run_id, metrics=entries[start : start + METRIC_LIMIT])
+        self.client.log_batch(self.run_id, metrics=entries)
 
     def log_text(self, text: str, file_name: str) -> None:
         self.client.log_text(self.run_id, text, file_name)
@@ -53,49 +50,59 @@ class TrackedRun:
         self.client.log_artifacts(self.run_id, str(source), folder)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        for key, value in tags.items():
-            self.client.set_tag(self.run_id, key, value)
+        self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def create_run(settings: Tracking, tags: Mapping[str, str]) -> str:
+    """Create a run, with MLflow's own tags of user and source, and return its id.
+
+    Raises UsageError where the store cannot be used.
+    """
+    experiment_id = prepare(settings.uri, settings.experiment_name)
+    client = mlflow.MlflowClient(settings.uri)
+    return client.create_run(experiment_id, tags=resolve_tags(dict(tags)), run_name=settings.run_name).info.run_id
 
 
 @contextmanager
-def open_run(settings: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[TrackedRun]:
-    """Open a run in the configured store and end it as what it was.
+def open_run(settings: Tracking, tags: Mapping[str, str], run_id: str | None = None) -> Iterator[TrackedRun]:
+    """Open a new run, or the one with `run_id` again, and end it as what it was.
 
     FINISHED when the block ends, FAILED with the error as tag and traceback.txt when it raises, KILLED when it is
-    interrupted. `settings` is the `tracking` section of the configuration. Raises UsageError before anything is written
-    where the store cannot be used.
+    interrupted. Raises UsageError before anything is written where the store cannot be used or has no such run.
     """
-    experiment_id = prepare(settings["uri"], settings["experiment_name"])
+    prepare(settings.uri, settings.experiment_name)
     run = None
-    with reserved_space(settings["uri"]) as free_space:
+    with reserved_space(settings.uri) as free_space:
         try:
-            with held():
-                run = _start(settings, experiment_id, tags)
+            with deferred():
+                run = _start(settings, tags, run_id)
             yield run
-            with held():
+            with deferred():
                 mlflow.end_run("FINISHED")
         except Interruption as interruption:
-            with held():
+            with deferred():
                 free_space()
-                _end(run, "KILLED", {"interruption": interruption.name})
+                _end(run, "KILLED", {Tag.INTERRUPTION: interruption.name})
             raise
         except BaseException as error:
-            with held():
+            with deferred():
                 free_space()
-                _end(run, "FAILED", {"error": f"{type(error).__name__}: {error}"}, traceback.format_exc())
+                _end(run, "FAILED", {Tag.ERROR: described(error)}, traceback.format_exc())
             raise
 
 
-def _start(settings: Mapping[str, Any], experiment_id: str, tags: Mapping[str, str]) -> TrackedRun:
-    mlflow.set_tracking_uri(settings["uri"])
-    mlflow.set_system_metrics_sampling_interval(settings["system_metrics_interval"])
-    active = mlflow.start_run(
-        experiment_id=experiment_id,
-        run_name=settings["run_name"],
-        tags=dict(tags),
-        log_system_metrics=settings["system_metrics"],
-    )
-    return TrackedRun(active.info.run_id, experiment_id, mlflow.MlflowClient())
+def _start(settings: Tracking, tags: Mapping[str, str], run_id: str | None) -> TrackedRun:
+    if run_id is None:
+        run_id, tags = create_run(settings, tags), {}
+    mlflow.set_tracking_uri(settings.uri)
+    mlflow.set_system_metrics_sampling_interval(settings.system_metrics_interval)
+    try:
+        active = mlflow.start_run(run_id=run_id, log_system_metrics=settings.system_metrics)
+    except MlflowException as error:
+        raise UsageError(f"tracking.uri={settings.uri!r} does not hold the MLflow run {run_id}") from error
+    run = TrackedRun(active.info.run_id, active.info.experiment_id, mlflow.MlflowClient())
+    run.set_tags(tags)
+    return run
 
 
 def _end(run: TrackedRun | None, status: str, tags: Mapping[str, str], details: str | None = None) -> None:

@@ -10,13 +10,18 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
-from cnnlab.errors import UsageError
+from cnnlab.errors import UsageError, disk_is_full, one_line
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+DEFAULT = "sqlite:///mlruns/mlflow.db"
 # Without it MLflow's pages open as those of a chat application: traces, judges, prompts.
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 RESERVE = 256 * 1024  # bytes
@@ -28,26 +33,29 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(unquote(uri[len(SQLITE) :].split("?")[0])).absolute() if uri.startswith(SQLITE) else None
 
 
+def default_uri() -> str:
+    """Return the address that conf/tracking/store.yaml has, for commands that compose no configuration."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
+
+
+def page_of(experiment_id: str, run_id: str) -> str:
+    """Return how to open a run in MLflow's pages; without the mode they open as those of a chat application."""
+    page = f"experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+    return f"make ui, then http://127.0.0.1:5000/#/{page}"
+
+
 def check_address(uri: str) -> list[str]:
-    """Return what is wrong with a tracking address, without creating anything but its folder."""
+    """Return what can be seen to be wrong with a tracking address without creating anything."""
     if (file := sqlite_file(uri)) is not None:
-        return _check_folder(uri, file)
+        there = next(folder for folder in (file, *file.parents) if folder.exists())
+        if there != file and not there.is_dir():
+            return [f"tracking.uri={uri!r}: cannot write to {file.parent} ({there} is a file); choose another folder"]
+        if os.access(there, os.W_OK):
+            return []
+        return [f"tracking.uri={uri!r}: cannot write to {there} (Permission denied); choose another folder"]
     if urlsplit(uri).scheme.split("+")[0] in ("http", "https", "postgresql", "mysql", "mssql", "databricks"):
         return []
     return [f"tracking.uri={uri!r} is not an address cnnlab can write to; {ALLOWED}"]
-
-
-def _check_folder(uri: str, file: Path) -> list[str]:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        probe = file.parent / f".write-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        return [f"tracking.uri={uri!r}: cannot write to {file.parent} ({error.strerror}); choose another folder"]
-    if file.exists() and not os.access(file, os.W_OK):
-        return [f"tracking.uri={uri!r}: {file} is not writable"]
-    return []
 
 
 def prepare(uri: str, experiment_name: str) -> str:
@@ -68,10 +76,16 @@ def prepare(uri: str, experiment_name: str) -> str:
             experiment = client.get_experiment_by_name(experiment_name)
             if experiment is None:
                 return _create_experiment(client, uri, experiment_name)
+    except OSError as error:
+        if disk_is_full(error):
+            raise
+        folder = file.parent if (file := sqlite_file(uri)) else uri
+        reason = error.strerror or one_line(error)
+        raise UsageError(f"tracking.uri={uri!r}: cannot write to {folder} ({reason}); choose another folder") from error
     except MlflowException as error:
-        raise UsageError(f"tracking.uri={uri!r}: {_first_line(error)}") from error
+        raise UsageError(f"tracking.uri={uri!r}: {one_line(error)}") from error
     except Exception as error:  # SQLAlchemy's and its drivers' many errors: wrong file, wrong password, no such host
-        raise UsageError(f"tracking.uri={uri!r} cannot be opened: {_first_line(error)}") from error
+        raise UsageError(f"tracking.uri={uri!r} cannot be opened: {one_line(error)}") from error
     if experiment.lifecycle_stage == LifecycleStage.DELETED:
         raise UsageError(
             f"tracking.experiment_name={experiment_name!r} was deleted; restore it (mlflow experiments restore "
@@ -80,7 +94,7 @@ def prepare(uri: str, experiment_name: str) -> str:
     return experiment.experiment_id
 
 
-def _create_experiment(client, uri: str, name: str) -> str:
+def _create_experiment(client: MlflowClient, uri: str, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
     file = sqlite_file(uri)
@@ -136,7 +150,3 @@ def patience_of_seconds() -> Iterator[None]:
         yield
     finally:
         del os.environ[name]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

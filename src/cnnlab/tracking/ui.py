@@ -6,24 +6,23 @@ one process with the server, since importing MLflow twice would double the wait.
 
 from __future__ import annotations
 
-import os
 import sys
 
+from cnnlab import process
+from cnnlab.cli import USAGE, tell
 from cnnlab.errors import UsageError
-from cnnlab.tracking.store import prepare, sqlite_file
+from cnnlab.tracking.store import default_uri, prepare, sqlite_file
 
 
 def serve(port: str) -> None:
     """Serve the store of MLFLOW_TRACKING_URI, or mlruns/, until interrupted; with a server there, say where it is."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db")
+    uri = default_uri()
     if uri.startswith(("http://", "https://")):
         print(f"the runs are on a tracking server: open {uri}")
         return
     file = sqlite_file(uri)
     if file is None or not file.exists():
         prepare(uri, "digits")
-    # MLflow's default of four workers and a job runner makes fourteen processes and takes 13 to 22 s to start.
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     from mlflow.cli import cli
 
     print(f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning", flush=True)
@@ -31,8 +30,9 @@ def serve(port: str) -> None:
 
 
 if __name__ == "__main__":
+    process.set_environment(server=True)
     try:
         serve(sys.argv[1] if len(sys.argv) > 1 else "5000")
     except UsageError as error:
-        print(*error.problems, sep="\n", file=sys.stderr)
-        sys.exit(2)
+        tell(error.problems)
+        sys.exit(USAGE)

@@ -120,3 +120,6 @@ class Mixup(Augmentation):
         targets = F.one_hot(labels, self.classes).float()
         mixed = share.view(-1, 1) * targets + (1 - share).view(-1, 1) * targets[partner]
         return blend * pixels + (1 - blend) * pixels[partner], mixed
+
+
+KINDS: dict[str, type[Augmentation]] = {"shift": Shift, "affine": Affine, "cutout": Cutout, "mixup": Mixup}

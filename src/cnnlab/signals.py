@@ -42,7 +42,7 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def held() -> Iterator[None]:
+def deferred() -> Iterator[None]:
     """Hold signals back over a few lines that must not be torn, and deliver the last one afterwards.
 
     Opening a run and writing its final status are such lines: an impatient second Ctrl-C must not lose the status.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from cnnlab.process import available_cores, share
+from cnnlab.settings.sweep import WorkerOrder
 from cnnlab.sweep.worker import DISK_FULL, HOPELESS
 
 PATIENCE = 60.0  # seconds a worker has to end its trial before it is killed
@@ -24,10 +24,10 @@ class WorkersFailed(Exception):
 
 
 @dataclass
-class Crew:
+class WorkerPool:
     """A number of worker processes; use it with `with`, so that none outlives its launch."""
 
-    order: Mapping[str, Any]
+    order: WorkerOrder
     size: int
     devices: list[str]
     folder: Path
@@ -35,10 +35,10 @@ class Crew:
     logs: list[IO[bytes]] = field(default_factory=list)
     deaths: int = 0
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         self.folder.mkdir(parents=True, exist_ok=True)
         for index in range(self.size):
-            self.start(index, reseed=bool(self.order["reseed"]) or index > 0)
+            self.start(index, reseed=index > 0)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -60,14 +60,17 @@ class Crew:
         self.processes[index] = process
         self.logs.append(log)
         assert process.stdin is not None
-        text = json.dumps(dict(self.order) | {"threads": threads, "reseed": reseed})
+        search = self.order.search
+        if search is not None and reseed:
+            search = search.model_copy(update={"reseed": True})
+        order = self.order.model_copy(update={"threads": threads, "search": search})
         try:
-            process.stdin.write(text.encode())
+            process.stdin.write(order.model_dump_json(by_alias=True).encode())
             process.stdin.close()
         except BrokenPipeError:
-            pass  # it died already; tend() will see
+            pass  # it died already; supervise() will see
 
-    def tend(self, progressed: bool) -> bool:
+    def supervise(self, progressed: bool) -> bool:
         """Start dead workers again; return whether any is at work. `progressed`: a trial ended since the last call.
 
         Raises WorkersFailed when all trials fail or workers die faster than they finish trials, and OSError when the
@@ -115,24 +118,3 @@ class Crew:
     def tail(self, index: int) -> str:
         """Return the last lines a worker said."""
         return "\n".join(self.log_file(index).read_text(errors="replace").splitlines()[-5:])
-
-
-def share(index: int, threads: int, devices: list[str]) -> dict[str, str]:
-    """Return the environment that gives worker `index` its CPU threads and, in turn, one of the GPUs."""
-    limits = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    return limits | ({"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]} if devices else {})
-
-
-def available_cores() -> int:
-    """Return how many CPU cores this process may use: fewer than the machine has under SLURM or taskset."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def visible_devices(accelerator: Any) -> list[str]:
-    """Return the names of the GPUs to hand out, as CUDA_VISIBLE_DEVICES takes them; none when training on the CPU."""
-    import torch
-
-    if accelerator not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
-        return []
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return given.split(",") if given else [str(index) for index in range(torch.cuda.device_count())]

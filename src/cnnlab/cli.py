@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 
+from cnnlab import process
 from cnnlab.errors import UsageError, disk_is_full
-from cnnlab.interruption import Interruption, interruptible
+from cnnlab.signals import Interruption, interruptible
 
 USAGE = 2
 _codes = [0]
@@ -20,6 +21,7 @@ _codes = [0]
 
 def enter(main: Callable[[], None]) -> NoReturn:
     """Run a command's `@hydra.main` function and exit with the worst code of its jobs; a multirun has several."""
+    process.set_environment()
     try:
         main()
         sys.stdout.flush()
@@ -30,36 +32,38 @@ def enter(main: Callable[[], None]) -> NoReturn:
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[Path]:
     """Turn a user's mistake, an interruption and a full disk into one line each on stderr and an exit code.
 
-    A mistake does not raise, so that the other jobs of a multirun still run; an interruption ends them all.
+    Yields the folder of this job. A mistake does not raise, so that the other jobs of a multirun still run; an
+    interruption ends them all.
     """
+    folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         with interruptible():
-            yield
+            yield folder
     except UsageError as error:
-        _report(error.problems, USAGE)
-        _remove_empty_output()
+        tell(error.problems)
+        _codes.append(USAGE)
+        _remove_empty(folder)
     except Exception as error:
         if not disk_is_full(error):
             raise
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        _report([f"the disk is full: no room under {folder} or in the tracking store; the run is not complete"], 1)
+        tell([f"the disk is full: no room under {folder} or in the tracking store; the run is not complete"])
+        _codes.append(1)
     except Interruption as interruption:
-        _report([f"stopped by {interruption.name}"], interruption.exit_code)
+        tell([f"stopped by {interruption.name}"])
         sys.exit(interruption.exit_code)
 
 
-def _report(lines: list[str], code: int) -> None:
-    for line in lines:
+def tell(problems: Iterable[str]) -> None:
+    """Print problems, one line each, on stderr."""
+    for line in problems:
         print(f"error: {line}", file=sys.stderr)
-    _codes.append(code)
 
 
-def _remove_empty_output() -> None:
+def _remove_empty(folder: Path) -> None:
     """Take back the folder Hydra made for a run that never started."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
     with suppress(OSError):  # not empty, or already gone
         folder.rmdir()
         folder.parent.rmdir()

@@ -7,7 +7,11 @@ import time
 
 import pytest
 
-from cnnlab.sweep.launch import Crew, WorkersFailed, available_cores, share, visible_devices
+from cnnlab.process import available_cores, share, visible_devices
+from cnnlab.settings.read import read
+from cnnlab.settings.sweep import Sweep, WorkerOrder
+from cnnlab.sweep.workers import WorkerPool, WorkersFailed
+from commands import composed
 
 
 def test_threads_are_divided_and_devices_handed_out_in_turn():
@@ -32,9 +36,22 @@ def test_only_cores_this_process_may_use_count():
 
 
 def test_workers_that_cannot_start_are_given_up_with_their_last_words(tmp_path, monkeypatch):
-    monkeypatch.setattr("cnnlab.sweep.launch.DEATHS", 1)
-    # An order without a configuration: every worker dies over it.
-    with pytest.raises(WorkersFailed, match="KeyError: 'config'"), Crew({"reseed": False}, 1, [], tmp_path) as crew:
-        while crew.tend(False):
+    monkeypatch.setattr("cnnlab.sweep.workers.DEATHS", 1)
+    order = WorkerOrder(
+        study="study",
+        sweep=read(Sweep, composed("sweep.name=study", config_name="sweep")["sweep"]),
+        goals=("val/acc",),
+        total=1,
+        search=None,
+        config="[",  # no YAML: every worker dies over it
+        overrides=(),
+        chosen=(),
+        parent_run="none",
+        folder=str(tmp_path),
+        threads=1,
+        since=0,
+    )
+    with pytest.raises(WorkersFailed, match="while parsing"), WorkerPool(order, 1, [], tmp_path) as pool:
+        while pool.supervise(False):
             time.sleep(0.1)
     assert (tmp_path / "worker-0.log").read_text().count("Traceback") == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cnnlab.predictions import Collector, Predictions, class_metrics, metric_names
+from cnnlab.metrics import PER_CLASS, Collector, Predictions, class_metrics, metric_names
 
 # True 0 0 0 1 1 2, predicted 0 0 1 1 2 2.
 LABELS = torch.tensor([0, 0, 0, 1, 1, 2])
@@ -47,6 +47,24 @@ def test_a_class_without_images_counts_as_zero():
         Predictions(sure(torch.tensor([0, 1]), 3, 0.9), torch.tensor([0, 1])), ["a", "b", "c"], "test"
     )
     assert found["test/recall/c"] == found["test/precision/c"] == found["test/f1/c"] == 0
+
+
+def test_measures_of_each_class_are_worked_out_once(predictions):
+    # precision: 2/2, 1/2, 1/2; recall: 2/3, 1/2, 1/1; f1: 4/5, 1/2, 2/3
+    assert predictions.class_measures["precision"] == pytest.approx([1, 1 / 2, 1 / 2])
+    assert predictions.class_measures["recall"] == pytest.approx([2 / 3, 1 / 2, 1])
+    assert predictions.class_measures["f1"] == pytest.approx([4 / 5, 1 / 2, 2 / 3])
+    assert predictions.class_measures is predictions.class_measures
+    assert list(predictions.class_measures) == list(PER_CLASS)
+
+
+def test_a_class_without_an_image_or_a_prediction_measures_zero():
+    # True 0 0 2, predicted 0 1 1 of four classes: 2 is never predicted, 1 has no image, 3 neither.
+    predictions = Predictions(sure(torch.tensor([0, 1, 1]), 4, 0.7), torch.tensor([0, 0, 2]))
+    assert predictions.images_per_class == [2, 0, 1, 0]
+    assert predictions.class_measures["precision"] == pytest.approx([1, 0, 0, 0])
+    assert predictions.class_measures["recall"] == pytest.approx([1 / 2, 0, 0, 0])
+    assert predictions.class_measures["f1"] == pytest.approx([2 / 3, 0, 0, 0])
 
 
 def test_mistakes_come_most_confident_first():

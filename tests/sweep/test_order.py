@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from cnnlab.errors import UsageError
-from cnnlab.sweep.check import read_order
 from cnnlab.sweep.methods import build_pruner, build_sampler
+from cnnlab.sweep.order import read_order
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SEARCHES = {
@@ -56,7 +56,7 @@ def test_shipped_samplers_and_pruners_are_optunas(tmp_path, sampler, pruner):
 
 
 def test_hyperband_knows_the_number_of_epochs(tmp_path):
-    assert order(tmp_path, "pruner=hyperband", "trainer.max_epochs=27").pruner["max_resource"] == 27
+    assert order(tmp_path, "pruner=hyperband", "trainer.max_epochs=27").pruner.arguments["max_resource"] == 27
 
 
 def test_an_end_of_a_range_that_cannot_be_built_is_refused(tmp_path):
@@ -82,7 +82,14 @@ def test_problems_of_all_sections_come_together(tmp_path):
         "pruner.max_resource=x",
     )
     text = "\n".join(lines)
-    for part in ("sweep.n_trials=0", "'test/acc'", "mysql", "'n_trails'", "optimizer.lr=-1", "pruner: "):
+    for part in (
+        "sweep.n_trials=0",
+        "'test/acc'",
+        "mysql",
+        "sweep.n_trails is no",
+        "optimizer.lr=-1",
+        "pruner: ",
+    ):
         assert part in text
 
 
@@ -103,7 +110,7 @@ def test_no_validation_split_is_refused(tmp_path):
 def test_grid_needs_finite_values_and_sets_the_total(tmp_path):
     assert ["has no end of values" in line for line in problems(tmp_path, "sampler=grid")] == [True, True]
     made = order(tmp_path, "sampler=grid", "search=none", '+search.model.hidden_units.0="choice(4, 8, 16)"')
-    assert made.settings["n_trials"] == 3
+    assert made.settings.n_trials == 3
     assert made.notes == ("the grid has 3 points: sweep.n_trials=3",)
 
 
@@ -115,7 +122,7 @@ def test_cmaes_needs_numbers(tmp_path):
 
 def test_two_objectives_turn_pruning_off_and_say_so(tmp_path):
     made = order(tmp_path, "sweep.objective=[val/acc,latency]")
-    assert made.pruner == {"_target_": "optuna.pruners.NopPruner"}
+    assert made.pruner.plain()["_target_"] == "optuna.pruners.NopPruner"
     assert made.notes[0].startswith("pruning is off")
 
 

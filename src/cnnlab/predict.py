@@ -6,42 +6,43 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich import box
 from rich.table import Table
 from torch import Tensor
 
-from cnnlab.config import resolve
+from cnnlab import process
+from cnnlab.checkpoint import Saved, find_saved
 from cnnlab.console import console
 from cnnlab.data.pixels import border_brightness, read_image, readable_extensions
-from cnnlab.errors import UsageError, unknown
+from cnnlab.errors import UsageError, one_line
 from cnnlab.figures.canvas import lettering
 from cnnlab.figures.samples import draw_probabilities
-from cnnlab.saved import Saved, find_saved
+from cnnlab.settings.commands import Prediction
+from cnnlab.settings.read import read, resolve
 
 MIDDLE = 127.5
 CLEARLY = 64  # levels from black or white that count as a dark or a light background
-INVERT = {"auto": "auto", "true": True, "false": False}
 PER_PICTURE = 10
 NAMED = 3  # classes named beside the most probable one in the table
 
 
-def predict(config: DictConfig) -> dict[Path, Tensor]:
+def predict(config: DictConfig, folder: Path) -> dict[Path, Tensor]:
     """Print and draw what the classifier of `run` or `checkpoint` says about `image`, a file or a folder of files.
 
-    Returns the probabilities [classes] of every image. Raises UsageError for images and classifiers that are not there.
+    Pictures go to `folder`. Returns the probabilities [classes] of every image. Raises UsageError for images and
+    classifiers that are not there.
     """
-    values = resolve(config)
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    invert = INVERT.get(str(values["invert"]).lower())
-    if invert is None:
-        raise UsageError(unknown("invert", values["invert"], INVERT))
-    paths = image_files(values["image"])
-    saved = find_saved(values)
+    process.begin()
+    settings = read(Prediction, resolve(config))
+    invert = settings.invert
+    paths = image_files(settings.image)
+    saved = find_saved(settings)
     found = read_all(paths, saved)
     inverted = [
-        path for path, image in found.items() if (must_invert(image, saved.border) if invert == "auto" else invert)
+        path
+        for path, image in found.items()
+        if (must_invert(image, saved.description.border) if invert == "auto" else invert)
     ]
     images = torch.stack([255 - image if path in inverted else image for path, image in found.items()])
     with torch.inference_mode():
@@ -50,7 +51,7 @@ def predict(config: DictConfig) -> dict[Path, Tensor]:
     console.print(probability_table(list(found), probabilities, saved.class_names))
     if inverted:
         console.print(
-            f"read as dark on light and inverted: {len(inverted)} of {len(found)} (invert={values['invert']})"
+            f"read as dark on light and inverted: {len(inverted)} of {len(found)} (invert={str(invert).lower()})"
         )
     for picture in draw(folder, list(found), images, probabilities, saved.class_names):
         console.print(f"picture: {picture}", soft_wrap=True)
@@ -85,7 +86,7 @@ def read_all(paths: list[Path], saved: Saved) -> dict[Path, Tensor]:
         try:
             images[path] = read_image(path, channels, (height, width))
         except Exception as error:  # a damaged file can raise almost anything in a decoder
-            failures.append(f"image={path} cannot be read: {' '.join(str(error).split()) or type(error).__name__}")
+            failures.append(f"image={path} cannot be read: {one_line(error)}")
     if not images:
         raise UsageError(*failures)
     for line in failures:

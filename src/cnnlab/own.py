@@ -1,0 +1,43 @@
+"""A user's own classes and functions, called as their own configuration says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, Protocol, TypeVar
+
+from hydra.utils import instantiate
+
+from cnnlab.errors import UsageError, one_line
+from cnnlab.settings.base import Own
+
+Arguments = ParamSpec("Arguments")
+Made = TypeVar("Made")
+
+
+class Maker(Protocol):
+    """What a section names, waiting for what cnnlab passes itself."""
+
+    def __call__(self, *arguments: object, **keywords: object) -> object: ...
+
+
+def own(section: str, settings: Own) -> Maker:
+    """Return the target of a section with its arguments bound.
+
+    `settings` come from a command line or a YAML file, never from a checkpoint. Raises UsageError for a target that
+    cannot be imported; `called` does so for one that refuses its arguments.
+    """
+    values = settings.arguments | {"_target_": settings.target}
+    return called(section, instantiate, values, _partial_=True, _convert_="all")
+
+
+def called(
+    section: str, call: Callable[Arguments, Made], *arguments: Arguments.args, **keywords: Arguments.kwargs
+) -> Made:
+    """Return what `call` returns; whatever it raises is about the values that the section gave it, in one line."""
+    try:
+        return call(*arguments, **keywords)
+    except UsageError:
+        raise
+    except Exception as error:
+        # Hydra wraps what a constructor raises; the user wants the constructor's own words.
+        raise UsageError(f"{section}: {one_line(error.__cause__ or error)}") from error

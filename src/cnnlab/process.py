@@ -1,0 +1,94 @@
+"""Everything that holds for a whole process, in one place: every door and worker calls these before anything else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+# Read when the libraries are first loaded; what the user has set wins.
+ENVIRONMENT = {
+    # GNU OpenMP: how long a waiting thread spins before it sleeps. With the default of 300,000 turns, threads on a busy
+    # machine burn the time that the one they wait for needs (README.md, "Speed").
+    "GOMP_SPINCOUNT": "30000",
+    # Nobody asked to be counted.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+# MLflow's default of a job runner and four workers makes fourteen processes of a viewer.
+SERVER_ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+# The libraries' chatter would bury what the run itself says.
+CHATTY = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "mlflow", "matplotlib", "alembic")
+IGNORED_WARNINGS = (
+    ".*isinstance.treespec, LeafSpec.*",
+    ".*No complete tensor found.*",
+    # Lightning asks whether an empty list of validation batches was the intention. It was.
+    "Total length of `list` across ranks is zero",
+)
+
+
+def set_environment(*, server: bool = False) -> None:
+    """Set what the libraries read when they are loaded; imports none of them."""
+    for name, value in (ENVIRONMENT | (SERVER_ENVIRONMENT if server else {})).items():
+        os.environ.setdefault(name, value)
+
+
+def begin(threads: int | None = None) -> None:
+    """Prepare a process that computes: `threads` CPU threads (torch's own choice without), quiet libraries.
+
+    Has to come before the first tensor, because threads that torch has started keep their mode.
+    """
+    set_environment()
+    import pytorch_lightning  # noqa: F401 - sets the level of its own messages when it is loaded
+    import torch
+
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in IGNORED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    # A penalty drives unused kernels to numbers below 1e-38, which a CPU multiplies in microcode.
+    torch.set_flush_denormal(True)
+    # torch's CUDA build asks for a device at every optimizer step (`_accelerator_graph_capture_health_check`); without
+    # a driver each question is a failed attempt to load it.
+    if not torch.cuda.is_available():
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+def begin_search() -> None:
+    """Silence what Optuna says of each trial, and that its heartbeat and some samplers are experimental."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("optuna.visualization").setLevel(logging.ERROR)  # tells of each parameter with one value
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+
+
+def seed(number: int) -> None:
+    """Seed every generator of this process: Python's, numpy's and torch's."""
+    import pytorch_lightning as pl
+
+    pl.seed_everything(number, workers=True, verbose=False)
+
+
+def available_cores() -> int:
+    """Return how many CPU cores this process may use: fewer than the machine has under SLURM or taskset."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_devices(accelerator: str) -> list[str]:
+    """Return the names of the GPUs to hand out, as CUDA_VISIBLE_DEVICES takes them; none when training on the CPU."""
+    import torch
+
+    if accelerator not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
+        return []
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return given.split(",") if given else [str(index) for index in range(torch.cuda.device_count())]
+
+
+def share(index: int, threads: int, devices: list[str]) -> dict[str, str]:
+    """Return the environment that gives worker `index` its CPU threads and, in turn, one of the GPUs."""
+    limits = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return limits | ({"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]} if devices else {})

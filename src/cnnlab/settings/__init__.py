@@ -1,0 +1,1 @@
+"""The configuration as typed settings: one frozen class a section of conf/, checked all at once."""

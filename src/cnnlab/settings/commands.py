@@ -1,0 +1,140 @@
+"""What each command takes: the sections of training, and those of evaluating and predicting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from cnnlab.settings.base import Count, Positive, Section, Seed, Text, Whole, digest, flatten
+from cnnlab.settings.dataset import Dataset
+from cnnlab.settings.model import Model
+from cnnlab.settings.training import Augmentation, Callbacks, Optimizer, Regularization, Scheduler
+
+
+class Trainer(Section):
+    """Flags of Lightning's Trainer; those not named here are Lightning's to check."""
+
+    model_config = ConfigDict(extra="allow")
+
+    accelerator: Text = Field(description="auto, cpu, gpu, mps, ...")
+    devices: int | str | list[int] = Field(description="how many, or a list of indices")
+    num_nodes: Count = Field(description="machines")
+    strategy: Text = Field(description="auto, ddp, ddp_spawn, fsdp, ...")
+    precision: int | str | None = Field(description="32-true, bf16-mixed, ...")
+    max_epochs: Count = Field(description="epochs to train at most")
+    deterministic: bool | Literal["warn"] = Field(description="true: deterministic GPU kernels")
+
+    @property
+    def flags(self) -> dict[str, object]:
+        """Return every flag, as Lightning's Trainer takes it."""
+        return dict(self)
+
+
+class Store(Section):
+    """Where MLflow keeps runs."""
+
+    uri: Text = Field(description="sqlite:///FILE, http(s)://SERVER, or a database that MLflow knows")
+
+
+class Tracking(Store):
+    """How MLflow keeps a run."""
+
+    experiment_name: Text = Field(description="MLflow's experiment")
+    run_name: Text = Field(description="MLflow's name of the run")
+    log_model: bool = Field(description="whether the model itself is kept, beside the checkpoint")
+    system_metrics: bool = Field(description="processor, memory, disk, network and GPU")
+    system_metrics_interval: Positive = Field(description="seconds")
+
+
+class Figures(Section):
+    """Which pictures are drawn of a run."""
+
+    enabled: bool = Field(description="whether any are drawn")
+    skip_epochs: Whole = Field(description="learning curves are drawn again without this many first epochs")
+    mistakes: Count = Field(description="how many of the most confident wrong predictions")
+    samples: Count = Field(description="how many images, one a class, with their probabilities")
+    diagram: bool = Field(description="of the network, with shapes; needs Graphviz' program `dot`")
+
+
+# Where data lies and where a run trains is no part of what it is.
+PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "trainer.accelerator")
+KEPT_APART = ("seed", "evaluation_batch_size", "tracking", "figures")
+
+
+class Training(Section):
+    """Everything that one run of train.py takes."""
+
+    seed: Seed = Field(description="initial weights, dropout and the order of the batches")
+    batch_size: Count = Field(description="images a step and device")
+    evaluation_batch_size: Count = Field(description="images a step of validation and test; changes no metric")
+    dataset: Dataset = Field(description="the images")
+    model: Model = Field(description="the network")
+    regularization: Regularization = Field(description="dropout, penalties, label smoothing")
+    augmentation: Augmentation = Field(description="random changes to the training images")
+    optimizer: Optimizer = Field(description="how to descend")
+    scheduler: Scheduler = Field(description="how the learning rate changes")
+    trainer: Trainer = Field(description="Lightning's flags")
+    callbacks: Callbacks = Field(description="what is kept, and when training ends")
+    tracking: Tracking = Field(description="where the run is kept")
+    figures: Figures = Field(description="which pictures are drawn")
+
+    def conflicts(self, path: str) -> Iterator[str]:
+        if self.dataset.validation.fraction > 0:
+            return
+        for name in ("checkpoint", "early_stopping"):
+            watching = getattr(self.callbacks, name)
+            if watching and watching.monitor and watching.monitor.startswith("val/"):
+                yield (
+                    f"{path}callbacks.{name}.monitor={watching.monitor!r} needs a validation split, but "
+                    f"{path}dataset.validation.fraction=0; give it a fraction or choose callbacks=last_checkpoint"
+                )
+
+    def digest(self) -> str:
+        """Return 12 hexadecimal digits that two trainings share which differ in nothing but the seed and the place."""
+        settings = {key: value for key, value in self.plain().items() if key not in KEPT_APART}
+        return digest({key: value for key, value in flatten(settings).items() if key not in PLACES})
+
+
+class Choice(Section):
+    """A group as a whole, of which a command that reads trained classifiers takes what it needs."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str | None = Field(default=None, description="narrows run=best; of the dataset also checks the run's")
+
+    def get(self, key: str) -> object:
+        """Return the value of another key of the group, or None."""
+        return (self.model_extra or {}).get(key)
+
+
+class Trained(Section):
+    """Which trained classifier is meant."""
+
+    run: str | int | None = Field(description="the id of a tracked run, its first 6 characters or more, or best")
+    checkpoint: str | None = Field(description="instead of a run: a checkpoint file")
+    dataset: Choice | None = Field(default=None, description="with run=best: of this dataset; and where it lies now")
+    model: Choice | None = Field(default=None, description="with run=best: of this model; and a network of your own")
+    tracking: Store = Field(description="where the run was kept")
+
+    def conflicts(self, path: str) -> Iterator[str]:
+        if (self.run is None) == (self.checkpoint is None):
+            yield "give either run=RUN_ID (or run=best dataset=NAME) or checkpoint=PATH"
+
+
+class Evaluation(Trained):
+    """Everything that evaluate.py takes."""
+
+    split: Literal["train", "val", "test"] = Field(description="which images are measured")
+    batch_size: Count = Field(description="images a step; changes no metric")
+    figures: Figures = Field(description="which pictures are drawn")
+
+
+class Prediction(Trained):
+    """Everything that predict.py takes."""
+
+    image: str | int | None = Field(description="an image file of any size, or a folder of them")
+    invert: Annotated[bool | Literal["auto"], Field()] = Field(
+        description="true: dark ink on white paper for a network that knows light on dark; auto: where the edges say so"
+    )

@@ -1,0 +1,72 @@
+"""The `dataset` section: which images, where they lie, how they are scaled and split."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Strict, Tag
+
+from cnnlab.settings.base import Count, Says, Section, Seed, Share, Text, ToldBy
+
+ARCHIVES = ("digits", "mnist", "fashion_mnist", "kmnist", "cifar10")
+Sides = Annotated[tuple[Count, Count], Strict(False)]
+
+
+class Validation(Section):
+    """How the training images are divided into training and validation."""
+
+    method: Literal["random", "last"] = Field(
+        description="random: out of every class alike; last: the end of the file order, as Keras' validation_split"
+    )
+    fraction: Share = Field(description="of the training images; 0 trains on all of them, without validation")
+    seed: Seed = Field(description="chooses the images of method=random")
+
+
+class Images(Section):
+    """What all datasets have in common."""
+
+    root: Text = Field(description="where archives lie, and are downloaded to when missing")
+    download: bool = Field(description="whether missing archives are fetched")
+    batch_size: Count = Field(description="the batch size that suits the number of images; batch_size overrules it")
+    scaling: Literal["raw", "unit", "standard"] = Field(
+        description="what the network sees of a pixel: raw 0..255, unit 0..1, standard mean 0 and deviation 1"
+    )
+    validation: Validation = Field(description="the part of the training images that is held out")
+
+
+class Archive(Images):
+    """A published dataset, or the bundled digits."""
+
+    name: Literal["digits", "mnist", "fashion_mnist", "kmnist", "cifar10"] = Field(description="which images")
+
+
+class ImageFolder(Images):
+    """A user's own images: one folder a class."""
+
+    name: Literal["image_folder"] = Field(description="your own images")
+    path: str | None = Field(description="a directory with one folder of images per class, or with train/ and test/")
+    image_size: Annotated[
+        Count | Sides, Says("a whole number of pixels of at least 1, or two of them: [height, width]")
+    ] = Field(description="pixels a side that the images are resized to")
+    channels: Literal[1, 3] = Field(description="1 (grey) or 3 (colour)")
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="of every class, held out as the test split unless there is a test/ folder"
+    )
+    test_seed: Seed = Field(description="chooses the images of the test split; the same for every run")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+
+class _Named(ToldBy):
+    def __call__(self, value: object) -> str | None:
+        name = super().__call__(value)
+        return "archive" if name in ARCHIVES else name
+
+
+Dataset = Annotated[
+    Annotated[Archive, Tag("archive")] | Annotated[ImageFolder, Tag("image_folder")],
+    Discriminator(_Named("name", (*ARCHIVES, "image_folder"))),
+]

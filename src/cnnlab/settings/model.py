@@ -1,0 +1,72 @@
+"""The `model` section: the two networks that ship, and a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Strict, Tag
+
+from cnnlab.errors import refused
+from cnnlab.settings.base import Count, Counts, Own, Says, Section, Text, ToldBy, Whole
+
+# What cnnlab.models has by these names; a test holds them together.
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"]
+Initializer = Literal["glorot_normal", "glorot_uniform", "he_normal", "he_uniform"]
+Normalization = Literal["none", "batch"]
+
+EACH = Says("a whole number of at least 1, or a list with one for each of model.filters")
+EACH_OR_NONE = Says("a whole number of at least 1, 0 or null, or a list with one for each of model.filters")
+PerLayer = Annotated[Count | Counts, EACH]
+Filters = Annotated[
+    tuple[Count, ...],
+    Field(min_length=1),
+    Strict(False),
+    Says("a list of whole numbers of at least 1, such as [32, 64]"),
+]
+Units = Annotated[Counts, Says("a list of whole numbers of at least 1, such as [64], or [] for none")]
+
+
+class Network(Section):
+    """What both networks have in common."""
+
+    name: Text = Field(description="the network's name in tags and tables")
+    hidden_units: Units = Field(description="widths of the dense layers before the logits")
+    activation: Activation = Field(description="after every layer but the logits")
+    normalization: Normalization = Field(description="batch: batch normalization before every activation")
+    dense_initializer: Initializer = Field(description="of the dense layers' kernels")
+
+
+class MLP(Network):
+    """Dense layers alone."""
+
+    network: Literal["mlp"] = Field(description="which network")
+
+
+class ConvNet(Network):
+    """Convolutions, then dense layers."""
+
+    network: Literal["convnet"] = Field(description="which network")
+    filters: Filters = Field(description="one convolution each")
+    kernel_size: PerLayer = Field(description="pixels")
+    stride: PerLayer = Field(description="pixels")
+    padding: Literal["same", "valid"] = Field(description="same: as large as before; valid: without padding")
+    pooling: Literal["max", "average", "none"] = Field(description="after every convolution that has a pool_size")
+    pool_size: Annotated[Whole | Annotated[tuple[Whole | None, ...], Strict(False)] | None, EACH_OR_NONE] = Field(
+        description="pixels; 0 or null: no pooling"
+    )
+    conv_initializer: Initializer = Field(description="of the convolutions' kernels")
+
+    def conflicts(self, path: str) -> Iterator[str]:
+        layers = len(self.filters)
+        for name, says in (("kernel_size", EACH), ("stride", EACH), ("pool_size", EACH_OR_NONE)):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != layers:
+                yield f"{refused(path + name, value, says.allowed)}: {len(value)} given for {layers} filters"
+
+
+NETWORKS = ("convnet", "mlp")
+Model = Annotated[
+    Annotated[ConvNet, Tag("convnet")] | Annotated[MLP, Tag("mlp")] | Annotated[Own, Tag("own")],
+    Discriminator(ToldBy("network", NETWORKS)),
+]

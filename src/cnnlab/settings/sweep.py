@@ -1,0 +1,62 @@
+"""The `sweep` section, and the order that a launch gives its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field, Strict
+
+from cnnlab.errors import refused
+from cnnlab.settings.base import Count, Own, Says, Section, Text, Whole
+
+Names = Annotated[tuple[str, ...], Strict(False)]
+
+
+class Sweep(Section):
+    """What one study is, and how it is worked on."""
+
+    name: Text = Field(description="the study; the same name continues it, on this machine and on others")
+    n_trials: Count = Field(description="of the study in all, over every launch and machine")
+    n_workers: Count = Field(description="processes on this machine")
+    objective: Annotated[str | Names, Says("val/acc, val/loss, val/objective, or two, the other being a cost")] = Field(
+        description="what is optimized: val/acc, val/loss, val/objective; or two of them, such as [val/acc,parameters]"
+    )
+    seeds: Count = Field(description="trainings a trial; its value is their mean")
+    final_seeds: Whole = Field(description="trainings of the winner, each with another seed, tested once each")
+    storage: Text = Field(description="sqlite:///FILE for one machine, postgresql://user:password@host/database")
+    heartbeat: Count = Field(description="seconds between two signs of life of a trial")
+    grace: Count = Field(description="seconds without one after which a trial of another machine counts as dead")
+    retries: Whole = Field(description="of a trial whose process died; then it counts as failed")
+    stop_after_failures: Count = Field(description="stop when that many trials ended and every one of them failed")
+
+    def conflicts(self, path: str) -> Iterator[str]:
+        if self.grace <= self.heartbeat:
+            allowed = f"more than {path}heartbeat={self.heartbeat}, or every trial would count as dead"
+            yield refused(f"{path}grace", self.grace, allowed)
+
+
+class Search(Section):
+    """How the next parameters are chosen and bad trials ended."""
+
+    space: dict[str, str] = Field(description="Hydra's sweep grammar, by searched key")
+    sampler: Own = Field(description="one of Optuna's samplers")
+    pruner: Own = Field(description="one of Optuna's pruners")
+    reseed: bool = Field(description="whether this worker draws its own random numbers")
+
+
+class WorkerOrder(Section):
+    """What a worker needs to know; sent as JSON to its standard input, since it may hold a password."""
+
+    study: str = Field(description="Optuna's name of the study")
+    sweep: Sweep = Field(description="the `sweep` section")
+    goals: Names = Field(description="the objectives by name")
+    total: Count | None = Field(description="trials the study may have; null: those that are queued, and no more")
+    search: Search | None = Field(description="null: trials are trainings of the winner, which differ in their seed")
+    config: str = Field(description="the training configuration as YAML, its interpolations unresolved")
+    overrides: Names = Field(description="what the command changed of train.yaml")
+    chosen: Names = Field(description="keys of the configuration whose values the search has found; of a winner")
+    parent_run: str = Field(description="MLflow run of the sweep")
+    folder: str = Field(description="where checkpoints and pictures go")
+    threads: Count = Field(description="CPU threads of the worker")
+    since: Whole = Field(description="trials the study had before this launch")

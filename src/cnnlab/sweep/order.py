@@ -1,0 +1,132 @@
+"""What was asked of a sweep: everything that can be refused before it starts is refused here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from cnnlab.errors import UsageError, collect
+from cnnlab.plan import make_plan, read_training
+from cnnlab.settings.base import Own
+from cnnlab.settings.commands import Trainer, Training
+from cnnlab.settings.read import examine, read, resolve
+from cnnlab.settings.sweep import Sweep
+from cnnlab.sweep.goals import Goals, read_goals
+from cnnlab.sweep.methods import GRID, NO_PRUNER, build_pruner, build_sampler, grid
+from cnnlab.sweep.setup import DatasetCache
+from cnnlab.sweep.space import Space, apply, read_space, section
+from cnnlab.sweep.storage import check_storage
+
+OWN = ("sweep", "search", "sampler", "pruner")
+# Where and how fast a trial runs, and what is drawn of it, does not change what it finds.
+INDIFFERENT = (
+    "dataset.root",
+    "dataset.download",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+)
+APART = ("tracking", "figures", "evaluation_batch_size")
+
+
+@dataclass(frozen=True)
+class Order:
+    """A checked sweep: its settings, what it trains, what it searches for and among what, and by which methods.
+
+    `config` is the training configuration as composed, `training` its settings; `notes` say what was adapted.
+    """
+
+    settings: Sweep
+    config: DictConfig
+    training: Training
+    sampler: Own
+    pruner: Own
+    space: Space
+    goals: Goals
+    notes: tuple[str, ...]
+
+    def definition(self) -> dict[str, dict[str, object]]:
+        """Return what makes the trials of a study comparable; plain values, by section."""
+        searched = self.space.grammar()
+        fixed = {
+            key: value
+            for key, value in self.training.flat().items()
+            if key.split(".")[0] not in APART and key not in INDIFFERENT and key not in searched
+        }
+        objective = {"sweep.objective": list(self.goals.names), "sweep.seeds": self.settings.seeds}
+        return {"search": dict(searched), "objective": objective, "config": fixed}
+
+
+def read_order(config: DictConfig, folder: Path) -> Order:
+    """Check a composed `sweep` configuration and return it in parts.
+
+    Builds the network at both ends of every searched range. Raises UsageError with every problem found.
+    """
+    whole = resolve(config)
+    base = OmegaConf.create({key: node for key, node in config.items_ex(resolve=False) if key not in OWN})
+    values = resolve(base)
+    sweep = examine(Sweep, section(whole, "sweep"), "sweep.")
+    problems = list(sweep.problems)
+    storage = section(whole, "sweep").get("storage")
+    problems += check_storage(storage) if isinstance(storage, str) else []
+    data = DatasetCache(test=False)
+    training = collect(problems, read_training, values, data)
+    if training is not None:
+        collect(problems, make_plan, training, folder, data)
+    trainer = examine(Trainer, section(values, "trainer")).settings
+    problems += check_devices(trainer) if trainer else []
+    goals = collect(problems, read_goals, section(whole, "sweep").get("objective"), values)
+    space = collect(problems, read_space, section(whole, "search"), base)
+    sampler = collect(problems, read, Own, section(whole, "sampler"), "sampler.")
+    pruner = collect(problems, read, Own, section(whole, "pruner"), "pruner.")
+    if goals and space and sampler:
+        collect(problems, build_sampler, sampler, space, goals)
+    if pruner:
+        collect(problems, build_pruner, pruner)
+    if not problems and space:
+        problems += check_corners(base, space, data, folder)
+    if problems:
+        raise UsageError(*problems)
+    assert goals and space and training and sampler and pruner and sweep.settings
+    return adapted(Order(sweep.settings, base, training, sampler, pruner, space, goals, ()))
+
+
+def adapted(order: Order) -> Order:
+    """Return the order with what follows from it: no pruning for two objectives, no more trials than a grid has."""
+    settings, pruner, notes = order.settings, order.pruner, []
+    if not order.goals.single and pruner.target != NO_PRUNER:
+        pruner = read(Own, {"_target_": NO_PRUNER})
+        notes.append("pruning is off: with two objectives no trial is clearly worse before it ends")
+    if order.sampler.target == GRID:
+        points = math.prod(len(choices) for choices in grid(order.space).values())
+        if points < settings.n_trials:
+            settings = settings.model_copy(update={"n_trials": points})
+            notes.append(f"the grid has {points} points: sweep.n_trials={points}")
+    return replace(order, settings=settings, pruner=pruner, notes=tuple(notes))
+
+
+def check_devices(trainer: Trainer) -> list[str]:
+    """Return what is wrong with a trainer that would spread one trial over several devices."""
+    return [
+        f"trainer.{key}={value!r}: a sweep trains every trial on one device, the others take other trials; "
+        f"trainer.{key} takes 1, and sweep.n_workers the number of devices"
+        for key, value in (("devices", trainer.devices), ("num_nodes", trainer.num_nodes))
+        if value not in (1, "1", "auto")
+    ]
+
+
+def check_corners(config: DictConfig, space: Space, data: DatasetCache, folder: Path) -> list[str]:
+    """Return what is wrong with the configurations at the ends of the space: each line names the values it is about."""
+    problems: dict[str, str] = {}
+    for corner in space.corners():
+        chosen = " ".join(f"{key}={value}".replace(" ", "") for key, value in corner.items())
+        try:
+            make_plan(read_training(resolve(apply(config, corner)), data), folder, data)
+        except UsageError as error:
+            for line in error.problems:
+                problems.setdefault(line, f"search allows {chosen}, but {line}")
+    return list(problems.values())

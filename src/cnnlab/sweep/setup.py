@@ -1,0 +1,70 @@
+"""What all trainings of a worker have in common: configuration, data in memory, and how a failure is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import optuna
+from omegaconf import DictConfig
+
+from cnnlab.data import load
+from cnnlab.data.images import ImageData
+from cnnlab.errors import DiskFull, described, disk_is_full
+from cnnlab.settings.base import digest
+from cnnlab.settings.dataset import Dataset
+from cnnlab.sweep.repeat import repeating
+from cnnlab.sweep.space import apply
+from cnnlab.sweep.study import REASON
+
+
+class DatasetCache:
+    """Loads each dataset once and keeps it; without its test split, unless `test` says otherwise."""
+
+    def __init__(self, *, test: bool):
+        self.test = test
+        self.loaded: dict[str, ImageData] = {}
+
+    def __call__(self, dataset: Dataset) -> ImageData:
+        key = digest({name: value for name, value in dataset.plain().items() if name != "scaling"})
+        if key not in self.loaded:
+            data = load(dataset)
+            if not self.test:
+                data = replace(data, test_images=data.test_images[:0], test_labels=data.test_labels[:0])
+            self.loaded[key] = data
+        return self.loaded[key]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all trainings of a worker have in common; `overrides` are those of the sweep's command."""
+
+    config: DictConfig
+    overrides: tuple[str, ...]
+    parent_run: str
+    data: DatasetCache
+    folder: Path
+
+    def configured(self, values: Mapping[str, object], run_name: str) -> DictConfig:
+        """Return the configuration with the values and the name of one training."""
+        return apply(self.config, {**values, "tracking.run_name": run_name, "tracking.system_metrics": False})
+
+    def repeated(self, config: DictConfig, chosen: Iterable[str]) -> str:
+        """Return what repeats one training on the command line."""
+        return repeating(self.overrides, config, chosen, config.seed)
+
+
+@contextmanager
+def reason_kept(trial: optuna.Trial) -> Iterator[None]:
+    """Keep with the trial why it failed; raises DiskFull instead where that is why, which is no fault of the trial."""
+    try:
+        yield
+    except optuna.TrialPruned:
+        raise
+    except Exception as error:
+        if disk_is_full(error):
+            raise DiskFull from error
+        trial.set_user_attr(REASON, described(error))
+        raise

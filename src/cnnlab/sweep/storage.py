@@ -1,0 +1,214 @@
+"""The database of all studies: one lock a study that every process of every machine respects, and owned trials."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import mlflow
+import optuna
+import psutil
+import sqlalchemy
+from filelock import FileLock
+from mlflow.exceptions import MlflowException
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
+
+from cnnlab.errors import UsageError
+from cnnlab.settings.sweep import Sweep
+from cnnlab.tracking.find import search
+from cnnlab.tracking.schema import Tag
+from cnnlab.tracking.store import sqlite_file
+
+ALLOWED = "allowed: sqlite:///FILE (one machine), postgresql://USER:PASSWORD@HOST/DATABASE (any number)"
+# User attributes of a trial.
+OWNER = "owner"  # the process that runs it
+RUN = "mlflow_run"
+HISTORY = "retry_history"  # Optuna's own name for the numbers of the trials that one was queued in place of
+SEED = "seed"  # the one parameter of a winner's trials
+PARENT_RUN = "mlflow_run"  # user attribute of a study: the MLflow run of the sweep
+CLOCK_SHIFT = 5  # seconds by which a corrected clock may move what the system tells of the same process
+
+
+class StudyLock:
+    """Held with `with`, also within itself: a file beside a SQLite database, an advisory lock in PostgreSQL.
+
+    Raises UsageError for any other address.
+    """
+
+    file_lock: FileLock | None = None
+    engine: sqlalchemy.Engine | None = None
+    taken: Callable[[], None] | None = None
+
+    def __init__(self, url: str, name: str):
+        file = sqlite_file(url)
+        if problems := check_storage(url):
+            raise UsageError(*problems)
+        self.depth = 0
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self.file_lock = FileLock(file.with_name(f".{file.name}.lock"))
+        else:
+            # Its own connection, closed after use: nothing else may end the session that holds the lock.
+            self.engine = sqlalchemy.create_engine(driver_url(url), poolclass=sqlalchemy.pool.NullPool)
+            self.key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock over a block; wait for it first."""
+        if self.file_lock is not None:
+            with self.file_lock:
+                yield
+            return
+        assert self.engine is not None
+        if self.depth:
+            yield
+            return
+        with self.engine.connect() as connection:
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": self.key})
+            self.depth += 1
+            try:
+                yield
+            finally:
+                self.depth -= 1
+                connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), {"key": self.key})
+
+    @contextmanager
+    def held_until_taken(self) -> Iterator[None]:
+        """Hold the lock over a block, but no longer than until a trial has been taken in it."""
+        with ExitStack() as holding:
+            holding.enter_context(self.held())
+            self.taken = holding.close
+            try:
+                yield
+            finally:
+                self.taken = None
+
+
+class SharedStorage(RDBStorage):
+    """Optuna's database storage, in which a trial has its owner from its first moment.
+
+    One that dies before its first heartbeat is not lost then. Trials are taken from the queue under the study's lock.
+    """
+
+    def __init__(self, settings: Sweep, lock: StudyLock):
+        options: dict[str, object] = {"pool_pre_ping": True}
+        if sqlite_file(settings.storage) is not None:
+            options["connect_args"] = {"timeout": 60}  # seconds to wait for another process' write
+        super().__init__(
+            driver_url(settings.storage),
+            engine_kwargs=options,
+            heartbeat_interval=settings.heartbeat,
+            grace_period=settings.grace,
+            heartbeat_stale_trial_callback=Retry(lock, settings.retries),
+        )
+        self.lock = lock
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        if state != TrialState.RUNNING:
+            return super().set_trial_state_values(trial_id, state, values)
+        with self.lock.held():
+            if self.get_trial(trial_id).state != TrialState.WAITING:
+                return False
+            self.set_trial_user_attr(trial_id, OWNER, this_process())
+            taken = super().set_trial_state_values(trial_id, state, values)
+        self.record_heartbeat(trial_id)
+        if taken and self.lock.taken is not None:
+            self.lock.taken()  # what Optuna does next, choosing parameters, may take long
+        return taken
+
+
+class Retry(RetryHeartbeatStaleTrialCallback):
+    """Queues a dead trial again, with the same parameters, and ends its MLflow run, which nobody else will."""
+
+    def __init__(self, lock: StudyLock, retries: int | None):
+        super().__init__(max_retry=retries)
+        self.lock = lock
+
+    def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        _end_run(study, trial)
+        orphan = copy.copy(trial)
+        orphan.user_attrs = {}  # its owner and its run are not the next one's
+        with self.lock.held():
+            if trial.number not in superseded(study.get_trials(deepcopy=False)):
+                super().__call__(study, orphan)
+
+
+def run_name(trial: FrozenTrial | optuna.Trial) -> str:
+    """Return the name of a trial's MLflow run, once its parameters are chosen."""
+    return f"winner-seed{trial.params[SEED]}" if SEED in trial.params else f"trial-{trial.number}"
+
+
+def superseded(trials: Sequence[FrozenTrial]) -> set[int]:
+    """Return the numbers of the trials that were queued again: their successors count in their place."""
+    return {number for trial in trials for number in trial.system_attrs.get(HISTORY, [])}
+
+
+def check_storage(url: str) -> list[str]:
+    """Return what is wrong with a study's address, without opening it."""
+    if sqlite_file(url) is not None or url.split(":")[0].split("+")[0] == "postgresql":
+        return []
+    return [f"sweep.storage={hidden(url)!r} is not an address a sweep can use; {ALLOWED}"]
+
+
+def driver_url(url: str) -> str:
+    """Return the address with the driver this project installs: `postgresql://` alone may mean another one."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def hidden(url: str) -> str:
+    """Return the address as it may be shown: without its password."""
+    try:
+        return sqlalchemy.make_url(url).render_as_string(hide_password=True)
+    except sqlalchemy.exc.ArgumentError:
+        return url
+
+
+def this_process() -> str:
+    """Return what tells this process from any other, past or present, on this machine or another."""
+    return f"{machine()} {os.getpid()} {_started(os.getpid())}"
+
+
+def machine() -> str:
+    """Return the machine's name, with the process namespace: two containers may share a name but not their numbers."""
+    namespace = Path("/proc/self/ns/pid")
+    return f"{platform.node()}/{namespace.stat().st_ino if namespace.exists() else 0}"
+
+
+def is_dead(owner: str) -> bool:
+    """Return whether `owner` is known to be dead; of another machine nothing is known."""
+    where, number, started = owner.rsplit(" ", 2)
+    if where != machine():
+        return False
+    now = _started(int(number))
+    return now is None or abs(now - int(started)) > CLOCK_SHIFT
+
+
+def _started(number: int) -> int | None:
+    """Return when the process with that number began, in seconds; numbers are used again. None where there is none."""
+    try:
+        process = psutil.Process(number)
+        return None if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _end_run(study: optuna.Study, trial: FrozenTrial) -> None:
+    """End a dead trial's MLflow run as KILLED, unless its process still did.
+
+    By its name, since the process may have died before it could keep the run's id with the trial.
+    """
+    parent = study.user_attrs.get(PARENT_RUN)
+    if parent is None:
+        return
+    children = f"tags.{Tag.PARENT} = '{parent}' and attributes.run_name = '{run_name(trial)}'"
+    try:
+        for run in search(f"{children} and attributes.status = 'RUNNING'"):
+            mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
+    except (UsageError, MlflowException):  # the server is away: the study is what counts
+        pass

@@ -1,0 +1,49 @@
+"""The winner, trained again: other seeds, full budget, and the test split once each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import optuna
+
+from cnnlab import process
+from cnnlab.plan import make_plan, read_training
+from cnnlab.settings.base import LARGEST_SEED
+from cnnlab.settings.read import resolve
+from cnnlab.sweep.setup import Setup, reason_kept
+from cnnlab.sweep.storage import RUN, SEED, run_name
+from cnnlab.sweep.study import RESULT
+from cnnlab.tracking.run import open_run
+from cnnlab.tracking.schema import Metric, Role, Tag
+from cnnlab.train import start_tags, train_and_test
+
+
+@dataclass(frozen=True)
+class Winner:
+    """Trains the winner's configuration with the seed of each trial of its small study, and tests it.
+
+    `chosen` are the keys whose values the search has found.
+    """
+
+    setup: Setup
+    chosen: tuple[str, ...]
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        """Return the test accuracy of the best checkpoint; all its metrics go to the trial's attributes."""
+        with reason_kept(trial):
+            return self.run(trial, trial.suggest_int(SEED, 0, LARGEST_SEED))
+
+    def run(self, trial: optuna.Trial, seed: int) -> float:
+        setup = self.setup
+        config = setup.configured({SEED: seed}, run_name(trial))
+        settings = read_training(resolve(config), setup.data)
+        process.seed(settings.seed)
+        plan = make_plan(settings, setup.folder / f"seed{seed}", setup.data)
+        overrides = setup.repeated(config, self.chosen)
+        tags: dict[str, str] = {Tag.PARENT: setup.parent_run, Tag.ROLE: Role.WINNER, Tag.OVERRIDES: overrides}
+        tags[Tag.COMMAND] = f"python train.py {overrides}"
+        with open_run(settings.tracking, start_tags(plan) | tags) as run:
+            trial.set_user_attr(RUN, run.run_id)
+            result = train_and_test(run, plan, setup.folder / f"seed{seed}")
+            trial.set_user_attr(RESULT, result.metrics)
+        return result.metrics[Metric.TEST_ACCURACY]

@@ -1,0 +1,119 @@
+"""Every tag, role, parameter prefix and metric name, once, with its meaning.
+
+Whoever writes to the store and whoever reads from it uses these names; nothing else in the package spells them.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+Monitor = Literal["train/loss", "train/acc", "train/objective", "val/loss", "val/acc", "val/objective"]
+# What a checkpoint or early stopping may watch, and which way is better. The test split never selects anything.
+MONITORS: dict[Monitor, Literal["min", "max"]] = {
+    "train/loss": "min",
+    "train/acc": "max",
+    "train/objective": "min",
+    "val/loss": "min",
+    "val/acc": "max",
+    "val/objective": "min",
+}
+SPLITS = ("train", "val", "test")
+# Drawn as learning curves.
+CURVES = ("train/loss", "train/acc", "val/loss", "val/acc")
+
+
+class Tag(StrEnum):
+    """Tags of a run. Those of MLflow's own (`mlflow.*`) carry its names."""
+
+    PARENT = "mlflow.parentRunId"  # of trials and winners: the sweep's run
+    ROLE = "sweep.role"  # of every run of a sweep: one of Role; a run of train.py has none
+
+    DATASET = "dataset"  # the names of the configuration's groups
+    MODEL = "model"
+    REGULARIZATION = "regularization"
+    OPTIMIZER = "optimizer"
+    PARAMETERS = "parameters"  # how many the network has
+    SEED = "seed"
+    SETTINGS = "settings"  # digest of all settings but seed and place; only results carry it, trials do not
+
+    COMMAND = "command"  # as a shell takes it
+    OVERRIDES = "overrides"  # what `python train.py` takes to repeat this run
+    EXPERIMENT = "experiment"  # the recipe, where one was chosen
+    MULTIRUN = "multirun"  # the same for all jobs of one `train.py -m`
+
+    COMMIT = "git.commit"
+    BRANCH = "git.branch"
+    DIRTY = "git.dirty"  # 'true' where files differ from the commit; the artifact uncommitted.diff has them
+    DEVICE = "device"  # as torch names it: cpu, cuda:0
+    DEVICE_NAME = "device.name"  # the processor or the card
+    THREADS = "device.threads"  # of torch on the CPU
+    HOST = "host"
+    PLATFORM = "platform"
+    PYTHON = "version.python"  # `version.PACKAGE` of the other packages
+
+    ERROR = "error"  # of a FAILED run: the exception in one line; traceback.txt has the rest
+    INTERRUPTION = "interruption"  # of a KILLED run: the signal
+
+    STUDY = "sweep.study"  # of a sweep: Optuna's study
+    BEST_TRIAL = "sweep.best_trial"  # of a sweep: the number of its best trial
+    BEST_RUN = "sweep.best_run"  # of a sweep: the run of its best trial
+    BEST_PARAMETERS = "sweep.best_parameters"  # of a sweep: what its best trial was given
+
+    TRIAL = "trial.number"
+    TRIAL_STATE = "trial.state"  # of a trial: 'complete' or 'pruned'; a failed one's run is FAILED
+    DUPLICATE = "trial.duplicate_of"  # of a trial that took over another one's result
+
+
+VERSION = "version."  # + package
+
+
+class Role(StrEnum):
+    """What a run of a sweep is there for."""
+
+    SWEEP = "sweep"  # the sweep itself: it trains nothing
+    TRIAL = "trial"  # trained to be compared, not to be kept
+    WINNER = "winner"  # the best trial trained again and tested: a result like any run of train.py
+
+
+class Metric(StrEnum):
+    """Metrics beyond `SPLIT/MEASURE`, where SPLIT is train, val or test and MEASURE one of:
+
+    loss (cross-entropy in nats), acc (0 to 1), objective (loss and penalties, what training minimizes); of test also
+    calibration_error, precision, recall and f1, the last three also of each class as `test/recall/CLASS`.
+    """
+
+    EPOCH = "epoch"  # counted from 1; tells Lightning's callbacks, never kept
+    EPOCH_SECONDS = "epoch_seconds"
+    SPEED = "train/samples_per_second"
+    LEARNING_RATE = "learning_rate"
+
+    TRAIN_LOSS = "train/loss"
+    VAL_ACCURACY = "val/acc"
+    VAL_LOSS = "val/loss"
+    TEST_ACCURACY = "test/acc"
+    TEST_LOSS = "test/loss"
+    TEST_OBJECTIVE = "test/objective"
+
+    BEST_VAL_ACCURACY = "best/val/acc"  # what the kept checkpoint reached; see BEST
+    BEST_VAL_LOSS = "best/val/loss"
+    BEST_EPOCH = "best_epoch"  # of the kept checkpoint
+    EPOCHS = "epochs"  # trained in all
+    TRAINING_SECONDS = "training_seconds"
+
+
+# Prefixes of metrics.
+BEST = "best/"  # of a run or a trial: what the kept checkpoint, or the one a trial would keep, reached
+BEST_TRIAL = "best_trial/"  # of a sweep: the objectives of its best trial
+WINNER = "winner/"  # of a sweep: `winner/test/acc_mean` and `_std` over the winner's seeds
+TRIALS = "trials/"  # of a sweep: how many are complete, pruned, failed
+COST = "cost/"  # of a trial: parameters, latency (milliseconds an image), where they are objectives
+SEED_PREFIX = "seed_{}/"  # of a trial of several seeds: the epochs of the second and following ones
+
+# Prefix of parameters: the search space of a sweep, beside the settings that all trials share.
+SEARCH = "search."
+
+
+def is_result(tags: dict[str, str]) -> bool:
+    """Return whether a run with these tags is a result: any run but a sweep's trials and the sweep itself."""
+    return tags.get(Tag.ROLE, Role.WINNER) == Role.WINNER and (Tag.PARENT not in tags or Tag.ROLE in tags)

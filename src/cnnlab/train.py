@@ -1,0 +1,229 @@
+"""The whole story of one run, top to bottom."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import torch
+from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.models import infer_signature
+from omegaconf import DictConfig
+from torch import nn
+
+from cnnlab import process
+from cnnlab.console import EpochLines, console, show_closing
+from cnnlab.figures.draw import Subject, draw_all
+from cnnlab.metrics import class_metrics
+from cnnlab.models import parameter_count
+from cnnlab.models.summary import layer_table
+from cnnlab.plan import Plan, make_plan, read_training
+from cnnlab.settings.commands import Training
+from cnnlab.settings.read import as_yaml, resolve
+from cnnlab.tracking.history import at_epoch, epoch_history
+from cnnlab.tracking.logger import EpochSink
+from cnnlab.tracking.provenance import (
+    PACKAGES,
+    code_tags,
+    command_tags,
+    environment,
+    machine_tags,
+    uncommitted_diff,
+)
+from cnnlab.tracking.run import TrackedRun, open_run
+from cnnlab.tracking.schema import Metric, Tag
+from cnnlab.tracking.store import page_of
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run leaves: where it is, and how good its best checkpoint is on the test split."""
+
+    run_id: str
+    folder: Path
+    best_epoch: int
+    training_seconds: float
+    metrics: dict[str, float]
+
+
+def train(config: DictConfig, folder: Path) -> Result | None:
+    """Train, keep and test one classifier as the composed configuration says; None on all processes but the first.
+
+    Training picks the weights, validation picks the checkpoint, the test split is read once, at the end. Checkpoints
+    and pictures go to `folder`. Raises UsageError, before anything is written, for a configuration that cannot run.
+    """
+    started = time.perf_counter()
+    process.begin()
+    settings = read_training(resolve(config))
+    process.seed(settings.seed)
+    plan = make_plan(settings, folder)
+
+    with open_run(settings.tracking, start_tags(plan)) if plan.trainer.is_global_zero else nullcontext() as run:
+        if run is None:  # another process of this training has the run
+            fit(plan, [])
+            test_best(plan)
+            return None
+        introduce(run, plan)
+        result = train_and_test(run, plan, folder, [EpochLines(plan.trainer.max_epochs)])
+
+    show_closing(closing_rows(result, run, plan, time.perf_counter() - started))
+    return result
+
+
+def train_and_test(run: TrackedRun, plan: Plan, folder: Path, listeners: Sequence[EpochSink] = ()) -> Result:
+    """Train a plan in an open run, test the best checkpoint and keep all there is to keep.
+
+    `listeners` are told of each epoch, after the run has recorded it.
+    """
+    record_start(run, plan)
+    seconds = fit(plan, [run.log_metrics, *listeners])
+    metrics, best_epoch = test_best(plan)
+    return keep(run, plan, Result(run.run_id, folder, best_epoch, seconds, metrics))
+
+
+def fit(plan: Plan, listeners: Sequence[EpochSink]) -> float:
+    """Train the plan and return the seconds it took; each epoch's metrics go to the listeners, in their order."""
+    plan.logger.sinks.extend(listeners)
+    started = time.perf_counter()
+    plan.trainer.fit(plan.classifier, plan.data_module)
+    return time.perf_counter() - started
+
+
+def test_best(plan: Plan) -> tuple[dict[str, float], int]:
+    """Load the best checkpoint's weights and return the metrics of the test split, which is read here and only here.
+
+    Also returns the epoch, counted from 1, after which the checkpoint was written.
+
+    Not through the trainer's `ckpt_path`: where weights are averaged, that restores those training would continue with,
+    and not the averaged ones, which were validated.
+    """
+    content = torch.load(plan.checkpoint.best_model_path, map_location="cpu", weights_only=True)
+    plan.classifier.load_state_dict(content["state_dict"])
+    tested = plan.trainer.test(plan.classifier, plan.data_module, verbose=False)[0]
+    metrics = {name: value for name, value in tested.items() if name.startswith("test/")}
+    return metrics, int(content["epoch"]) + 1
+
+
+def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
+    """Keep what a trained and tested plan leaves: its metrics, checkpoint, model and pictures; return the result."""
+    best_epoch = result.best_epoch
+    ending = {
+        Metric.BEST_EPOCH: best_epoch,
+        Metric.EPOCHS: plan.trainer.current_epoch,
+        Metric.TRAINING_SECONDS: result.training_seconds,
+    }
+    history = epoch_history(run.client, run.run_id)
+    run.log_metrics(best_epoch, result.metrics | ending | at_epoch(history, best_epoch))
+    run.log_file(Path(plan.checkpoint.best_model_path), "checkpoints")
+    classifier, data = plan.classifier, plan.data
+    if plan.settings.tracking.log_model:
+        log_model(classifier.scaling, classifier.network, data.test_images[:2])
+    assert classifier.predictions is not None
+    run.log_metrics(best_epoch, class_metrics(classifier.predictions, data.class_names, "test"))
+    if plan.settings.figures.enabled:
+        subject = Subject(
+            scaling=classifier.scaling,
+            network=classifier.network,
+            class_names=data.class_names,
+            images=data.test_images,
+            predictions=classifier.predictions,
+            split="test",
+            history=history,
+            best_epoch=best_epoch,
+        )
+        folder = result.folder / "figures"
+        for note in draw_all(folder, plan.settings.figures, subject):
+            console.print(note, soft_wrap=True)
+        run.log_folder(folder, "figures")
+    return result
+
+
+def settings_tags(settings: Training) -> dict[str, str]:
+    """Return the tags that name the chosen groups and the seed."""
+    named = {
+        Tag.DATASET: settings.dataset,
+        Tag.MODEL: settings.model,
+        Tag.REGULARIZATION: settings.regularization,
+        Tag.OPTIMIZER: settings.optimizer,
+    }
+    tags = {str(tag): str(section.name) for tag, section in named.items()}
+    return tags | {Tag.SEED: str(settings.seed)}
+
+
+def start_tags(plan: Plan) -> dict[str, str]:
+    """Return the tags that say what ran, where, and from which code."""
+    size = str(parameter_count(plan.classifier.network))
+    known = settings_tags(plan.settings) | {Tag.PARAMETERS: size, Tag.SETTINGS: plan.settings.digest()}
+    device = str(plan.trainer.strategy.root_device)
+    return known | command_tags() | code_tags(Path.cwd()) | machine_tags(device)
+
+
+def introduce(run: TrackedRun, plan: Plan) -> None:
+    """Show the network and the data."""
+    sizes = plan.data_module.sizes
+    console.print(layer_table(plan.classifier.network, plan.data.input_shape))
+    console.print(
+        f"{plan.data.name}: {sizes['train']} training, {sizes['validation']} validation, {sizes['test']} test images; "
+        f"run {run.run_id}",
+        soft_wrap=True,
+    )
+
+
+def record_start(run: TrackedRun, plan: Plan) -> None:
+    """Keep what is known before the first step: configuration, data, code and environment."""
+    data = plan.data
+    run.log_parameters(plan.settings.flat())
+    run.log_text(as_yaml(plan.settings), "config.yaml")
+    run.log_text(environment(), "environment.txt")
+    if diff := uncommitted_diff(Path.cwd()):
+        run.log_text(diff, "uncommitted.diff")
+    profile = {"classes": data.classes, "image": list(data.input_shape), **plan.data_module.sizes}
+    dataset = Dataset(
+        name=data.name,
+        digest=data.digest,
+        source_type="local",
+        source=json.dumps({"uri": data.source}),
+        profile=json.dumps(profile),
+    )
+    lineage = DatasetInput(dataset, [InputTag("mlflow.data.context", "training, validation, test")])
+    run.client.log_inputs(run.run_id, [lineage])
+
+
+def log_model(scaling: nn.Module, network: nn.Module, images: torch.Tensor) -> None:
+    """Keep the model for `mlflow.pyfunc.load_model`: float32 pixels 0..255 [B, C, H, W] to probabilities [B, classes].
+
+    Scaling and softmax are part of it, dropout is off, and any batch size goes: `images` are two, since the exporter
+    takes a batch of one for a constant.
+    """
+    model = nn.Sequential(scaling, network, nn.Softmax(dim=1)).cpu().eval()
+    example = images.float()
+    with torch.no_grad():
+        signature = infer_signature(example.numpy(), model(example).numpy())
+    requirements = [line for line in environment().splitlines() if line.split("==")[0] in PACKAGES]
+    mlflow.pytorch.log_model(
+        model,
+        name="model",
+        signature=signature,
+        input_example=example.numpy(),
+        pip_requirements=requirements,
+    )
+
+
+def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) -> dict[str, str]:
+    """Return the closing block: what came out, and where it is."""
+    shown = (Metric.TEST_ACCURACY, Metric.TEST_LOSS, Metric.TEST_OBJECTIVE)
+    rows: dict[str, str] = {name: f"{result.metrics[name]:.4f}" for name in shown}
+    watched = plan.checkpoint.monitor
+    score = plan.checkpoint.best_model_score
+    reached = f" ({watched} {float(score):.4f})" if watched and score is not None else ""
+    rows["best epoch"] = f"{result.best_epoch} of {plan.trainer.current_epoch}{reached}"
+    rows["wall time"] = f"{seconds:.1f} s, of which training {result.training_seconds:.1f} s"
+    rows["MLflow run"] = run.run_id
+    rows["folder"] = str(result.folder)
+    rows["open it"] = page_of(run.experiment_id, run.run_id)
+    return rows

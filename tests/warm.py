@@ -1,0 +1,85 @@
+"""A warm process that runs the project's commands in forks of itself: processes like any other, without their imports.
+
+Importing torch, Lightning and MLflow takes seconds, and most tests of a command are about what it does afterwards. The
+real start of a process is tested where it matters: by the tests that signal, race or kill it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+LONGEST = 300  # seconds a command may take before it is killed
+PRELOADED = ("cnnlab.train", "cnnlab.evaluate", "cnnlab.predict")
+
+
+class Warm:
+    """The parent's end: starts the warm process and asks it for one command after the other."""
+
+    def __init__(self, environment: dict[str, str]):
+        self.process = subprocess.Popen(
+            [sys.executable, __file__], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        """Run `door override...` in `folder` and return what it said."""
+        with tempfile.TemporaryDirectory() as outputs:
+            order = {"arguments": arguments, "folder": str(folder), "environment": environment, "outputs": outputs}
+            print(json.dumps(order), file=self.process.stdin, flush=True)
+            code = int(self.process.stdout.readline())
+            said = [Path(outputs, name).read_text() for name in ("stdout", "stderr")]
+        return subprocess.CompletedProcess(arguments, code, *said)
+
+
+def serve() -> None:
+    """Import what all commands need, then fork for each line of standard input and tell its exit code."""
+    for module in PRELOADED:
+        __import__(module)
+    answers = os.dup(1)
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            os._exit(execute(order))
+        _, status = os.waitpid(child, 0)
+        os.write(answers, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+
+
+def execute(order: dict) -> int:
+    """Become the command; return its exit code."""
+    signal.alarm(LONGEST)
+    for number, name in enumerate(("stdout", "stderr"), start=1):
+        file = os.open(Path(order["outputs"], name), os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    os.chdir(order["folder"])
+    door, *overrides = order["arguments"]
+    sys.argv = [door, *overrides]
+    sys.path.insert(0, str(Path(door).parent))
+    for place in reversed(os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        if place:
+            sys.path.insert(0, place)
+    code = 0
+    try:
+        runpy.run_path(door, run_name="__main__")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
+
+
+if __name__ == "__main__":
+    serve()
