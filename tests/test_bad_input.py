@@ -103,9 +103,38 @@ def test_missing_archives_offline_are_one_line(tmp_path):
         assert part in line
 
 
-@pytest.mark.parametrize("override", ["model=deepcnn", "dataset=mnits", "modle=mlp", "optimizer.learning_rate=1"])
-def test_hydras_own_errors_have_no_traceback(tmp_path, override):
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (
+            "model=deepcnn",
+            "model='deepcnn' is unknown; allowed: cnn_dropout, convnet, deep_cnn, dnn, fashion_cnn, mlp, ",
+        ),
+        (
+            "dataset=mnits",
+            "dataset='mnits' is unknown; allowed: cifar10, digits, fashion_mnist, image_folder, kmnist, ",
+        ),
+        ("modle=mlp", "modle is no setting; did you mean 'model'?"),
+        ("epochs=3", "epochs is no setting; did you mean 'trainer.max_epochs'?"),
+        ("optimizer.learning_rate=1", "optimizer.learning_rate is no setting; did you mean 'optimizer.lr'?"),
+        ("~optimizr", "optimizr is no setting; did you mean 'optimizer'?"),
+        ("model.filters=[4", "configuration: "),
+        ("+model=mlp", "configuration: Multiple values for model."),
+        ("model.filters.9=3", "configuration: Error merging override model.filters.9=3"),
+        ("figures=null", "configuration: Config group override must be"),
+        ("--config-dir=nowhere", "configuration: Additional config directory"),
+    ],
+)
+def test_what_hydra_cannot_compose_is_one_line_and_exit_code_2(tmp_path, override, line):
     done = run(tmp_path, "train.py", override)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert override.split("=")[0].split(".")[-1] in done.stderr
+    assert done.returncode == 2
+    (said,) = done.stderr.splitlines()
+    assert said.startswith(f"error: {line}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("key", ["+epochs=3", "+resume=last", "+ckpt_path=x", "+callbacks.timer=1"])
+def test_a_key_added_with_a_plus_is_refused(tmp_path, key):
+    (line,) = problems(tmp_path, key)
+    assert line.startswith(f"{key[1:].split('=')[0]} is no setting; allowed: ")
+    assert ("did you mean 'trainer.max_epochs'?" in line) == (key == "+epochs=3")

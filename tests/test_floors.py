@@ -19,8 +19,10 @@ FLOORS = (
     ("plan",),
     ("classifier", "figures", "report"),
     ("console", "tracking", "models", "data", "trainer", "optimizers", "own"),
+    ("cli",),
+    ("compose",),
     ("settings",),
-    ("cli", "metrics"),
+    ("metrics",),
     ("signals", "process", "errors", "tracking.schema", "cnnlab"),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}

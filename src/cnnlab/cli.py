@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab import process
 from cnnlab.errors import UsageError, disk_is_full
@@ -17,14 +19,24 @@ from cnnlab.signals import Interruption, interruptible
 
 USAGE = 2
 _codes = [0]
+_begun: list[Path] = []  # folders of the jobs whose configuration was composed
 
 
 def enter(main: Callable[[], None]) -> NoReturn:
     """Run a command's `@hydra.main` function and exit with the worst code of its jobs; a multirun has several."""
     process.set_environment()
+    debugging = "HYDRA_FULL_ERROR" in os.environ
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it cannot compose, and does not print it
     try:
         main()
         sys.stdout.flush()
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if debugging or _begun:
+            raise
+        from cnnlab.compose import composing_error
+
+        tell([composing_error(error, Path(sys.argv[0]).stem)])
+        sys.exit(USAGE)
     except BrokenPipeError:  # the reader went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -39,6 +51,7 @@ def plain_errors() -> Iterator[Path]:
     interruption ends them all.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
+    _begun.append(folder)
     try:
         with interruptible():
             yield folder

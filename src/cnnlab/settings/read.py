@@ -11,11 +11,12 @@ from typing import Annotated, Generic, Literal, TypeVar, Union, get_args, get_or
 import annotated_types
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
+from pydantic import Discriminator, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from cnnlab.errors import UsageError, nearest, one_line, refused, unknown
+from cnnlab.errors import UsageError, one_line, refused, unknown
 from cnnlab.settings.base import Says, Section, ToldBy
+from cnnlab.settings.keys import keys, nearest_key, sections_of
 
 Kind = TypeVar("Kind", bound=Section)
 Form = object  # a type, as annotations write it
@@ -66,7 +67,7 @@ def examine(kind: type[Kind], values: Mapping[str, object], path: str = "") -> E
     except ValidationError as error:
         problems: dict[str, str] = {}
         for entry in error.errors(include_url=False):
-            key, line = _problem(kind, values, entry["loc"], entry["type"], path)
+            key, line = _problem(kind, kind, values, entry["loc"], entry["type"], path)
             problems.setdefault(key, line)
         return Examined(None, list(problems.values()), dict(_fine_sections(kind, values)))
     conflicts = list(_conflicts(settings, path))
@@ -122,20 +123,25 @@ def _unpacked(metadata: Sequence[object]) -> list[object]:
 
 
 def _problem(
-    kind: type[Section], values: object, location: tuple[int | str, ...], error: str, path: str
+    root: type[Section],
+    kind: type[Section],
+    values: object,
+    location: tuple[int | str, ...],
+    error: str,
+    path: str,
 ) -> tuple[str, str]:
     """Return the key an error is about and its line: of a field as a whole, however deep inside a list it lies."""
     for depth, part in enumerate(location):
         fields = {field.alias or name: field for name, field in kind.model_fields.items()}
         key = f"{path}{part}"
         if error == "extra_forbidden" and depth == len(location) - 1:
-            return key, f"{key} is no setting; allowed: {', '.join(fields)}{nearest(part, fields)}"
+            return key, f"{key} is no setting; allowed: {', '.join(fields)}{nearest_key(key, keys(root))}"
         field = fields[str(part)]
         value = values.get(part) if isinstance(values, Mapping) else None
         rest = location[depth + 1 :]
         if error == "missing" and not rest:
             return key, f"{key} is missing"
-        choices = _sections(field.annotation, field.metadata)
+        choices = sections_of(field.annotation, field.metadata)
         if not choices:
             names = names_of(field.annotation)
             if names and not isinstance(value, bool | list | dict):
@@ -152,24 +158,8 @@ def _problem(
             kind, skip = choices[str(rest[0])], 1
         else:
             kind, skip = choices[""], 0
-        return _problem(kind, value, rest[skip:], error, f"{key}.")
+        return _problem(root, kind, value, rest[skip:], error, f"{key}.")
     return path.rstrip("."), refused(path.rstrip("."), values, "a section of keys")
-
-
-def _sections(form: Form, metadata: Sequence[object]) -> dict[str, type[Section]]:
-    """Return the section classes a field takes by their tags, '' where there is but one; none for a plain field."""
-    if isinstance(form, type) and issubclass(form, Section):
-        return {"": form}
-    origin, arguments = get_origin(form), get_args(form)
-    found: dict[str, type[Section]] = {}
-    if origin is Annotated:
-        tags = [item.tag for item in arguments[1:] if isinstance(item, Tag)]
-        for inner in _sections(arguments[0], ()).values():
-            found[tags[0] if tags else ""] = inner
-    elif origin in (Union, types.UnionType):
-        for part in arguments:
-            found |= _sections(part, ())
-    return found
 
 
 def _own_sections(section: Section) -> Iterator[tuple[str, Section]]:
@@ -188,7 +178,7 @@ def _conflicts(section: Section, path: str) -> Iterator[str]:
 def _fine_sections(kind: type[Section], values: Mapping[str, object]) -> Iterator[tuple[str, Section]]:
     """Yield the sections of `values` that could be read, each by itself."""
     for name, field in kind.model_fields.items():
-        if name in values and _sections(field.annotation, field.metadata):
+        if name in values and sections_of(field.annotation, field.metadata):
             try:
                 yield name, TypeAdapter(field.rebuild_annotation()).validate_python(values[name])
             except ValidationError:

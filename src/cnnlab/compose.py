@@ -1,0 +1,38 @@
+"""What Hydra says when it cannot compose a command's configuration, in one line with the nearest real name."""
+
+from __future__ import annotations
+
+import re
+
+from hydra.errors import MissingConfigException
+
+from cnnlab.errors import one_line, unknown
+from cnnlab.settings.base import Section
+from cnnlab.settings.commands import Evaluation, Prediction, Training
+from cnnlab.settings.keys import keys, nearest_key
+from cnnlab.settings.sweep import Sweep
+
+NO_KEY = re.compile(r"Could not override '([^']+)'|Could not delete from config\. '([^']+)' does not exist")
+NOISE = ("See https://", "To append to your config", "Set the environment variable")
+
+
+def composing_error(error: Exception, door: str) -> str:
+    """Return one line for what Hydra raised before the command `door` (train, sweep, ...) could begin."""
+    if isinstance(error, MissingConfigException) and error.options is not None and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return unknown(group, name, error.options)
+    text = str(error)
+    if found := NO_KEY.search(text):
+        key = found[1] or found[2]
+        return f"{key} is no setting{nearest_key(key, known_keys(door))}"
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    said = [line for line in lines if line.strip("^ ") and not line.startswith(NOISE)]
+    return "configuration: " + ("; ".join(said[:2]) or one_line(error))
+
+
+def known_keys(door: str) -> list[str]:
+    """Return every setting of a command, as one writes it on the command line."""
+    if door == "sweep":
+        return [*keys(Training), *keys(Sweep, "sweep.")]
+    kinds: dict[str, type[Section]] = {"evaluate": Evaluation, "predict": Prediction}
+    return keys(kinds.get(door, Training))
