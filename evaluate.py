@@ -1,5 +1,14 @@
 """Measure a trained classifier: python evaluate.py run=RUN_ID split=test (see --help)."""
 
+# ruff: noqa: E402
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
+from cnnlab.start import need_packages
+
+need_packages()  # so that `python evaluate.py` works with the system's Python too
+
 import hydra
 from omegaconf import DictConfig
 

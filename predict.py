@@ -1,5 +1,14 @@
 """Ask a trained classifier about images: python predict.py run=RUN_ID image=shirt.png (see --help)."""
 
+# ruff: noqa: E402
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
+from cnnlab.start import need_packages
+
+need_packages()  # so that `python predict.py` works with the system's Python too
+
 import hydra
 from omegaconf import DictConfig
 

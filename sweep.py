@@ -1,5 +1,14 @@
 """Search for the best configuration: python sweep.py model=deep_cnn search=deep_cnn sweep.n_workers=2 (see --help)."""
 
+# ruff: noqa: E402
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
+from cnnlab.start import need_packages
+
+need_packages()  # so that `python sweep.py` works with the system's Python too
+
 import hydra
 from omegaconf import DictConfig
 

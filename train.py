@@ -1,5 +1,14 @@
 """Train one classifier: python train.py model=deep_cnn dataset=mnist (see --help)."""
 
+# ruff: noqa: E402
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
+from cnnlab.start import need_packages
+
+need_packages()  # so that `python train.py` works with the system's Python too
+
 import hydra
 from omegaconf import DictConfig
 

@@ -23,7 +23,7 @@ FLOORS = (
     ("compose",),
     ("settings",),
     ("metrics",),
-    ("signals", "process", "errors", "tracking.schema", "cnnlab"),
+    ("signals", "process", "errors", "start", "tracking.schema", "cnnlab"),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from pytorch_lightning.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -19,7 +21,18 @@ from cnnlab.settings.training import Regularization
 from cnnlab.tracking.schema import Metric
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
-MakeScheduler = Callable[[Optimizer, int], LRScheduler]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A learning-rate schedule, after what it is stepped, and the metric it watches, if it watches one."""
+
+    scheduler: LRScheduler
+    interval: Literal["step", "epoch"] = "step"
+    monitor: str | None = None
+
+
+MakeScheduler = Callable[[Optimizer, int], Schedule]
 
 
 class Classifier(pl.LightningModule):
@@ -156,8 +169,13 @@ class Classifier(pl.LightningModule):
         optimizer = self.make_optimizer(self.network.parameters())
         if self.make_scheduler is None:
             return optimizer
-        scheduler = self.make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        schedule = self.make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        config: LRSchedulerConfigType = {
+            "scheduler": schedule.scheduler,
+            "interval": schedule.interval,
+            "monitor": schedule.monitor,
+        }
+        return {"optimizer": optimizer, "lr_scheduler": config}
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         checkpoint["cnnlab"] = self.description

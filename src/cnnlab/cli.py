@@ -37,10 +37,22 @@ def enter(main: Callable[[], None]) -> NoReturn:
 
         tell([composing_error(error, Path(sys.argv[0]).stem)])
         sys.exit(USAGE)
-    except BrokenPipeError:  # the reader went away, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except BrokenPipeError:
+        _leave_reader()
     sys.exit(max(_codes))
+
+
+def print_out(text: str) -> None:
+    """Print a text whose reader may go away before its end, as `| head` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _leave_reader()
+
+
+def _leave_reader() -> NoReturn:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
 
 
 @contextmanager

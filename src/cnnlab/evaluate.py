@@ -18,7 +18,7 @@ from cnnlab.console import console, show_closing
 from cnnlab.data import load
 from cnnlab.data.batches import Batches
 from cnnlab.data.images import ImageData
-from cnnlab.data.split import split as split_training
+from cnnlab.data.split import divide
 from cnnlab.errors import UsageError
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.metrics import PER_CLASS, Predictions, class_metrics
@@ -95,7 +95,7 @@ def split_of(data: ImageData, dataset: Dataset, split: str) -> tuple[Tensor, Ten
     """Return the images and labels of a split, cut as the training cut it; raises UsageError where it is empty."""
     if split == "test":
         return data.test_images, data.test_labels
-    train_index, validation_index = split_training(data.train_labels, dataset.validation)
+    train_index, validation_index = divide(data, dataset.validation)
     index = train_index if split == "train" else validation_index
     if len(index) == 0:
         raise UsageError("split='val' is empty: this run trained without validation; allowed: train, test")

@@ -7,7 +7,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from hydra.utils import instantiate
 
-from cnnlab.errors import UsageError, one_line
+from cnnlab.errors import UsageError
 from cnnlab.settings.base import Own
 
 Arguments = ParamSpec("Arguments")
@@ -39,5 +39,6 @@ def called(
     except UsageError:
         raise
     except Exception as error:
-        # Hydra wraps what a constructor raises; the user wants the constructor's own words.
-        raise UsageError(f"{section}: {one_line(error.__cause__ or error)}") from error
+        # Hydra wraps what a constructor raises; the user wants the constructor's own words, and why an import failed.
+        words = " ".join(str(error.__cause__ or error).split())
+        raise UsageError(f"{section}: {words or type(error).__name__}") from error

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from cnnlab.classifier import Classifier, MakeOptimizer, MakeScheduler
+from cnnlab.classifier import Classifier, MakeOptimizer, MakeScheduler, Schedule
 from cnnlab.console import EpochBar, console
 from cnnlab.data import LoadData, augmentation, load
 from cnnlab.data.images import ImageData
 from cnnlab.data.module import ImageDataModule
 from cnnlab.data.pixels import border_brightness
 from cnnlab.data.scaling import Scaling
-from cnnlab.data.split import split
+from cnnlab.data.split import divide
 from cnnlab.errors import UsageError, collect
 from cnnlab.models import NETWORKS
 from cnnlab.optimizers import OPTIMIZERS, cosine, onecycle
@@ -33,11 +34,12 @@ from cnnlab.settings.description import FORMAT, Description
 from cnnlab.settings.model import Model
 from cnnlab.settings.read import examine
 from cnnlab.tracking.logger import EpochLogger
-from cnnlab.tracking.schema import MONITORS
+from cnnlab.tracking.schema import MONITORS, Metric
 from cnnlab.tracking.store import check_address
 from cnnlab.trainer import build_trainer
 
 Shape = tuple[int, int, int]
+TRIED_STEPS = 1000  # of a training that a schedule is tried with before it begins
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def make_plan(settings: Training, folder: Path, load_data: LoadData = load) -> P
 
 def build_data_module(settings: Training, data: ImageData) -> ImageDataModule:
     """Split the data and cut it into batches; raises UsageError where it cannot be cut so."""
-    train_index, validation_index = split(data.train_labels, settings.dataset.validation)
+    train_index, validation_index = divide(data, settings.dataset.validation)
     sizes = settings.batch_size, settings.evaluation_batch_size
     return ImageDataModule(data, train_index, validation_index, *sizes, settings.seed)
 
@@ -111,9 +113,12 @@ def build_classifier(settings: Training, data: ImageData, train_images: Tensor) 
     problems: list[str] = []
     network = collect(problems, build_network, settings.model, settings.regularization, data.input_shape, data.classes)
     make_optimizer = collect(problems, optimizer_maker, settings.optimizer)
-    make_scheduler = collect(problems, scheduler_maker, settings.scheduler)
+    monitor = settings.callbacks.checkpoint.monitor or Metric.TRAIN_LOSS
+    make_scheduler = collect(problems, scheduler_maker, settings.scheduler, monitor)
     if network is not None and make_optimizer is not None:
-        collect(problems, called, "optimizer", make_optimizer, network.parameters())
+        optimizer = collect(problems, called, "optimizer", make_optimizer, network.parameters())
+        if optimizer is not None and make_scheduler is not None:
+            collect(problems, called, "scheduler", make_scheduler, optimizer, TRIED_STEPS)
     changes = collect(problems, build_augmentation, settings.augmentation, data.classes)
     scaling = Scaling.fit(settings.dataset.scaling, train_images)
     if problems:
@@ -171,15 +176,31 @@ def optimizer_maker(settings: training.Optimizer) -> MakeOptimizer:
     return make
 
 
-def scheduler_maker(settings: training.Scheduler) -> MakeScheduler | None:
-    """Return what makes the schedule of an optimizer and a number of steps; None for a constant rate."""
+def scheduler_maker(settings: training.Scheduler, monitor: str | None = None) -> MakeScheduler | None:
+    """Return what makes the schedule of an optimizer and a number of steps; None for a constant rate.
+
+    A schedule of the user's own that asks for `total_steps` gets them and is stepped after every step; any other one,
+    as torch's are, is stepped after every epoch, and told `monitor` if it waits for a metric to stop improving.
+    """
     if isinstance(settings, training.Constant):
         return None
-    if isinstance(settings, Own):
-        return own("scheduler", settings)  # type: ignore[return-value]
-    if isinstance(settings, training.Cosine):
-        return partial(cosine, warmup_fraction=settings.warmup_fraction, final_factor=settings.final_factor)
-    return partial(onecycle, warmup_fraction=settings.warmup_fraction)
+    made = own("scheduler", settings) if isinstance(settings, Own) else None
+
+    def make(optimizer: Optimizer, steps: int) -> Schedule:
+        if isinstance(settings, training.Cosine):
+            options = {"warmup_fraction": settings.warmup_fraction, "final_factor": settings.final_factor}
+            return Schedule(cosine(optimizer, steps, **options))
+        if isinstance(settings, training.OneCycle):
+            return Schedule(onecycle(optimizer, steps, warmup_fraction=settings.warmup_fraction))
+        assert made is not None
+        asks = "total_steps" in inspect.signature(made).parameters and "total_steps" not in settings.arguments
+        scheduler = called("scheduler", made, optimizer, **({"total_steps": steps} if asks else {}))
+        if not isinstance(scheduler, LRScheduler):
+            raise UsageError(f"scheduler._target_={settings.target!r} is no scheduler of torch's")
+        plateau = isinstance(scheduler, ReduceLROnPlateau)
+        return Schedule(scheduler, "step" if asks else "epoch", monitor if plateau else None)
+
+    return make
 
 
 def arguments(section: Section, *names: str) -> dict[str, object]:

@@ -166,6 +166,8 @@ def start_tags(plan: Plan) -> dict[str, str]:
 def introduce(run: TrackedRun, plan: Plan) -> None:
     """Show the network and the data."""
     sizes = plan.data_module.sizes
+    if plan.data.layout:
+        console.print(plan.data.layout, soft_wrap=True, markup=False)
     console.print(layer_table(plan.classifier.network, plan.data.input_shape))
     console.print(
         f"{plan.data.name}: {sizes['train']} training, {sizes['validation']} validation, {sizes['test']} test images; "
@@ -225,5 +227,5 @@ def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) ->
     rows["wall time"] = f"{seconds:.1f} s, of which training {result.training_seconds:.1f} s"
     rows["MLflow run"] = run.run_id
     rows["folder"] = str(result.folder)
-    rows["open it"] = page_of(run.experiment_id, run.run_id)
+    rows["open it"] = page_of(plan.settings.tracking.uri, run.experiment_id, run.run_id)
     return rows

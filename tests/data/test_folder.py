@@ -7,6 +7,7 @@ from PIL import Image
 
 from cnnlab.data import load
 from cnnlab.data.pixels import read_image
+from cnnlab.data.split import divide
 from cnnlab.errors import UsageError
 from cnnlab.settings.dataset import ImageFolder
 from cnnlab.settings.read import read
@@ -63,6 +64,55 @@ def test_train_and_test_folders_are_the_splits(tmp_path):
     data = load(config(tmp_path, channels=3, image_size=[6, 9]))
     assert data.train_images.shape == (8, 3, 6, 9) and data.test_images.shape == (2, 3, 6, 9)
     assert data.test_labels.tolist() == [0, 1] and data.test_images[1].unique().tolist() == [100]
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "Validation"])
+def test_a_validation_folder_is_the_validation_split(tmp_path, validation):
+    fill(tmp_path / "train", count=4)
+    fill(tmp_path / validation, count=2)
+    fill(tmp_path / "test", count=1)
+    made = config(tmp_path)
+    data = load(made)
+    train, held_out = divide(data, made.validation)
+    assert data.class_names == ("cat", "dog")
+    assert (len(train), len(held_out), len(data.test_labels)) == (8, 4, 2)
+    # fill() numbers the shades of a folder's images from 0: the validation folder has 0 and 1 of each class.
+    shades = sorted(int(image.max()) for image in data.train_images[held_out])
+    assert shades == [0, 1, 100, 101]
+    assert data.layout == f"splits: train from train/, val from {validation}/, test from test/"
+
+
+def test_without_a_test_folder_it_comes_out_of_train_alone(tmp_path):
+    fill(tmp_path / "train", count=8)
+    fill(tmp_path / "val", count=2)
+    made = config(tmp_path)
+    data = load(made)
+    train, held_out = divide(data, made.validation)
+    assert (len(train), len(held_out), len(data.test_labels)) == (12, 4, 4)
+    assert data.layout == "splits: train from train/, val from val/, test from 0.25 of train/"
+
+
+def test_a_train_folder_alone_is_divided(tmp_path):
+    fill(tmp_path / "train", count=8)
+    data = load(config(tmp_path))
+    assert data.class_names == ("cat", "dog") and len(data.test_labels) == 4
+    assert data.layout == "splits: train from train/, val from 0.1 of the training images, test from 0.25 of train/"
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (["train", "cat"], "holds train/ beside cat/: no class may be called like a split"),
+        (["test", "cat", "dog"], "holds test/ beside cat/, dog/"),
+        (["val", "test"], "holds test/, val/ without train/"),
+        (["train", "val", "valid"], "holds val/, valid/ for one split"),
+    ],
+)
+def test_classes_called_like_splits_are_refused(tmp_path, folders, words):
+    for folder in folders:
+        fill(tmp_path / folder)
+    (line,) = problems(tmp_path)
+    assert words in line
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import shlex
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import mlflow
@@ -54,8 +57,11 @@ def store(tracked, tmp_path, monkeypatch) -> mlflow.MlflowClient:
 
 
 def table(folder) -> list[dict[str, str]]:
-    with (folder / "reports" / "leaderboard.csv").open() as file:
-        return list(csv.DictReader(file))
+    (path,) = (folder / "reports").glob("*.csv")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    path.unlink()
+    return rows
 
 
 def test_prints_and_writes_markdown_and_csv(store, tmp_path, capsys):
@@ -98,6 +104,22 @@ def test_the_table_is_markdown(store, tmp_path, capsys):
 def test_filters(store, tmp_path, options, counts):
     assert main(options) == 0
     assert {row["dataset"]: row["n_seeds"] for row in table(tmp_path)} == counts
+
+
+def test_another_status_leaves_the_leaderboard_alone(store, tmp_path):
+    main([])
+    before = (tmp_path / "reports" / "leaderboard.md").read_text()
+    main(["--status", "running"])
+    assert (tmp_path / "reports" / "leaderboard.md").read_text() == before
+    assert {path.name for path in (tmp_path / "reports").iterdir()} == {
+        *("leaderboard.md", "leaderboard.csv", "leaderboard-running.md", "leaderboard-running.csv")
+    }
+
+
+def test_a_reader_that_goes_away_is_no_error(store, tmp_path):
+    command = f"{shlex.quote(sys.executable)} -m cnnlab.report | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stderr == ""
 
 
 def test_output_files_can_be_named(store, tmp_path):

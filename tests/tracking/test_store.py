@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from cnnlab.errors import UsageError
-from cnnlab.tracking.store import check_address, default_uri, prepare
+from cnnlab.tracking.store import check_address, default_uri, page_of, prepare
+from cnnlab.tracking.ui import check_port
 from commands import composed, environment
 
 PREPARE = "import sys; from cnnlab.tracking.store import prepare; print(prepare(sys.argv[1], 'together'))"
@@ -88,3 +89,36 @@ def test_all_commands_use_one_store(monkeypatch, variable, command):
 def test_looking_at_an_address_makes_nothing(tmp_path):
     assert check_address(f"sqlite:///{tmp_path}/deep/folder/mlflow.db") == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("port", ["", "abc", "0", "70000"])
+def test_ui_refuses_what_is_no_port(port):
+    with pytest.raises(UsageError, match="PORT="):
+        check_port(port)
+
+
+def test_ui_on_a_busy_port_is_one_line_and_exit_code_2(tmp_path):
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "cnnlab.tracking.ui", str(port)],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert (
+        done.stderr == f"error: PORT={port} cannot be used (Address already in use); take another: make ui PORT=5001\n"
+    )
+
+
+def test_the_page_of_a_run_is_where_its_store_is():
+    assert page_of("https://host/mlflow/", "3", "ab") == (
+        "https://host/mlflow/#/experiments/3/runs/ab?workflowType=machine_learning"
+    )
+    assert page_of("sqlite:///x.db", "3", "ab").startswith("make ui, then http://127.0.0.1:5000/#/experiments/3")

@@ -16,7 +16,8 @@ from cnnlab.data.split import stratified
 from cnnlab.errors import UsageError, one_line
 from cnnlab.settings.dataset import ImageFolder
 
-FEWEST_PER_CLASS = 3
+TRAIN, VALIDATION, TEST = "train", "val", "test"
+SPLITS = {"train": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "test": TEST}
 NAMED = 5
 
 ClassFiles = dict[str, list[Path]]
@@ -25,44 +26,92 @@ ClassFiles = dict[str, list[Path]]
 def load(dataset: ImageFolder) -> ImageData:
     """Return the images of `dataset.path`, each class folder a class, resized to `image_size` with antialiasing.
 
-    With subfolders train/ and test/, each holding class folders, those are the splits; otherwise `test_fraction` of
-    every class, chosen by `test_seed`, is the test split. Classes are sorted by name, images by path.
-    Raises UsageError, every problem at once, when the directory does not hold a classification problem.
+    Subfolders train/, val/ and test/ (also valid/ or validation/), each holding class folders, are the splits. Without
+    test/, `test_fraction` of every class of the rest, chosen by `test_seed`, is the test split. Classes are sorted by
+    name, images by path. Raises UsageError, every problem at once, when the directory does not hold a classification
+    problem.
     """
     if dataset.path is None:
         raise UsageError("dataset.path=null: set dataset.path to a directory that holds one folder of images per class")
     path = Path(dataset.path).expanduser()
     if not path.is_dir():
         raise UsageError(f"dataset.path={path} is not a directory; expected one folder of images per class in it")
-    own_test = (path / "train").is_dir() and (path / "test").is_dir()
-    parts = [_class_files(path / part) for part in (("train", "test") if own_test else (".",))]
-    problems = [problem for part in parts for problem in _class_problems(path, part)]
-    if own_test:
-        problems += _difference(path, *parts)
-        problems += _too_few(path, parts[0], 1, "train/")
-        problems += _too_few(path, parts[1], 1, "test/")
-    else:
-        problems += _too_few(path, parts[0], FEWEST_PER_CLASS, "to be divided into train, validation and test")
-    read = [_read(part, dataset.channels, dataset.size) for part in parts]
-    problems += _unreadable(path, [failure for _, _, failures in read for failure in failures])
+    folders = find_splits(path)
+    parts = {split: _class_files(folder) for split, folder in folders.items()}
+    problems = [problem for part in parts.values() for problem in _class_problems(path, part)]
+    for split, part in parts.items():
+        if split != TRAIN:
+            problems += _difference(path, parts[TRAIN], part, *(folders[name].name for name in (TRAIN, split)))
+            problems += _too_few(path, part, 1, f"in {folders[split].name}/")
+    divided = [name for name in (VALIDATION, TEST) if name not in parts]
+    purpose = "to be divided into train" + "".join(f" and {name}" for name in divided)
+    problems += _too_few(path, parts[TRAIN], 1 + len(divided), purpose)
+    read = {split: _read(part, dataset.channels, dataset.size) for split, part in parts.items()}
+    problems += _unreadable(path, [failure for _, _, failures in read.values() for failure in failures])
     if problems:
         raise UsageError(*problems)
-    images, labels, _ = read[0]
-    if own_test:
-        train_images, train_labels, (test_images, test_labels, _) = images, labels, read[1]
+    train_images, train_labels, _ = read[TRAIN]
+    if TEST in read:
+        test_images, test_labels, _ = read[TEST]
     else:
-        train, test = stratified(labels, dataset.test_fraction, dataset.test_seed, "dataset.test_fraction")
-        train_images, train_labels = images[train], labels[train]
-        test_images, test_labels = images[test], labels[test]
+        train, test = stratified(train_labels, dataset.test_fraction, dataset.test_seed, "dataset.test_fraction")
+        test_images, test_labels = train_images[test], train_labels[test]
+        train_images, train_labels = train_images[train], train_labels[train]
+    own_validation = 0
+    if VALIDATION in read:
+        own_validation = len(read[VALIDATION][1])
+        train_images = torch.cat([train_images, read[VALIDATION][0]])
+        train_labels = torch.cat([train_labels, read[VALIDATION][1]])
     return ImageData(
         name=dataset.name,
         train_images=train_images,
         train_labels=train_labels,
         test_images=test_images,
         test_labels=test_labels,
-        class_names=tuple(parts[0]),
+        class_names=tuple(parts[TRAIN]),
         source=os.fspath(path.resolve()),
+        own_validation=own_validation,
+        layout=describe_splits(folders, path, dataset),
     )
+
+
+def find_splits(path: Path) -> dict[str, Path]:
+    """Return the folders of train, val and test as far as they are there; the whole folder as train where none is.
+
+    Raises UsageError where splits and classes lie side by side, or a split is there twice or without train/.
+    """
+    found: dict[str, list[Path]] = {}
+    classes = []
+    for folder in sorted(item for item in path.iterdir() if item.is_dir() and not item.name.startswith(".")):
+        split = SPLITS.get(folder.name.lower())
+        found.setdefault(split, []).append(folder) if split else classes.append(folder.name)
+    if not found:
+        return {TRAIN: path}
+    problems = [
+        f"dataset.path={path} holds {_names([f'{folder.name}/' for folder in folders])} for one split; keep one of them"
+        for folders in found.values()
+        if len(folders) > 1
+    ]
+    named = _names([f"{folder.name}/" for folders in found.values() for folder in folders])
+    if classes:
+        problems.append(
+            f"dataset.path={path} holds {named} beside {_names([f'{name}/' for name in classes])}: no class may be "
+            "called like a split; put all classes into train/, or rename the folder"
+        )
+    elif TRAIN not in found:
+        problems.append(f"dataset.path={path} holds {named} without train/")
+    if problems:
+        raise UsageError(*problems)
+    return {split: found[split][0] for split in (TRAIN, VALIDATION, TEST) if split in found}
+
+
+def describe_splits(folders: dict[str, Path], path: Path, dataset: ImageFolder) -> str:
+    """Return in words where each split comes from."""
+    whole = "all class folders" if folders[TRAIN] == path else f"{folders[TRAIN].name}/"
+    origins = {TRAIN: whole, VALIDATION: f"{dataset.validation.fraction:.3g} of the training images"}
+    origins[TEST] = f"{dataset.test_fraction:.3g} of {whole}"
+    origins |= {split: f"{folder.name}/" for split, folder in folders.items() if split != TRAIN}
+    return "splits: " + ", ".join(f"{split} from {origin}" for split, origin in origins.items())
 
 
 def _class_files(root: Path) -> ClassFiles:
@@ -87,12 +136,12 @@ def _class_problems(path: Path, classes: ClassFiles) -> list[str]:
     return []
 
 
-def _difference(path: Path, train: ClassFiles, test: ClassFiles) -> list[str]:
+def _difference(path: Path, train: ClassFiles, other: ClassFiles, first: str, second: str) -> list[str]:
     return [
         f"dataset.path={path}: {_names(sorted(only))} in {here}/ but not in {there}/; both need the same class folders"
         for only, here, there in (
-            (train.keys() - test.keys(), "train", "test"),
-            (test.keys() - train.keys(), "test", "train"),
+            (train.keys() - other.keys(), first, second),
+            (other.keys() - train.keys(), second, first),
         )
         if only
     ]

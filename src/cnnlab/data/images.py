@@ -14,7 +14,9 @@ class ImageData:
     """A labelled image dataset with its own test split.
 
     Images are uint8 [N, C, H, W] with values 0..255, labels int64 [N] with values 0..classes-1. The training images
-    are in file order and not yet divided into training and validation. `source` says where they came from.
+    are in file order and not yet divided into training and validation; the last `own_validation` of them are the
+    validation split where the dataset brings its own. `source` says where they came from, `layout`, where there was a
+    choice, how they were divided.
     """
 
     name: str
@@ -24,6 +26,8 @@ class ImageData:
     test_labels: Tensor
     class_names: tuple[str, ...]
     source: str
+    own_validation: int = 0
+    layout: str = ""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -8,8 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnlab.data.images import ImageData
 from cnnlab.errors import UsageError
 from cnnlab.settings.dataset import Validation
+
+
+def divide(data: ImageData, validation: Validation) -> tuple[Tensor, Tensor]:
+    """Return the indices of `split`, or those of the dataset's own validation split where it brings one."""
+    if not data.own_validation:
+        return split(data.train_labels, validation)
+    index = torch.arange(len(data.train_labels))
+    return index[: -data.own_validation], index[-data.own_validation :]
 
 
 def split(labels: Tensor, validation: Validation) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cnnlab import process
-from cnnlab.cli import USAGE, tell
+from cnnlab.cli import USAGE, print_out, tell
 from cnnlab.errors import UsageError, unknown
 from cnnlab.report.authors import TARGETS
 from cnnlab.tracking.schema import VERSION, Role, Tag
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         since = parse_since(options.since) if options.since else None
-        print(report(options, since))
+        print_out(report(options, since))
     except UsageError as error:
         tell(error.problems)
         return USAGE
@@ -49,10 +49,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--recipes", action="store_true", help="only unchanged recipes with an author's number or a goal"
     )
-    options.add_argument(
-        "--output", metavar="FILE", type=Path, default=Path("reports/leaderboard.md"), help="the Markdown"
-    )
-    options.add_argument("--csv", metavar="FILE", type=Path, default=Path("reports/leaderboard.csv"), help="the table")
+    files = "reports/leaderboard.{}, with another --status reports/leaderboard-STATUS.{}"
+    options.add_argument("--output", metavar="FILE", type=Path, help=f"the Markdown ({files.format('md', 'md')})")
+    options.add_argument("--csv", metavar="FILE", type=Path, help=f"the table ({files.format('csv', 'csv')})")
     uri = default_uri()
     options.add_argument("--uri", metavar="URI", default=uri, help=f"the tracking store (default {uri})")
     return options
@@ -74,6 +73,10 @@ def report(options: argparse.Namespace, since: datetime | None) -> str:
     problems += check("--dataset", options.dataset, {run.tags.get(Tag.DATASET) for run in runs} - {None})
     if problems:
         raise UsageError(*problems)
+    assert status is not None
+    which = "" if status == FINISHED else f"-{status.lower()}"
+    options.output = options.output or Path(f"reports/leaderboard{which}.md")
+    options.csv = options.csv or Path(f"reports/leaderboard{which}.csv")
     kept = [
         run
         for run in runs

@@ -44,7 +44,7 @@ class ImageFolder(Images):
     """A user's own images: one folder a class."""
 
     name: Literal["image_folder"] = Field(description="your own images")
-    path: str | None = Field(description="a directory with one folder of images per class, or with train/ and test/")
+    path: str | None = Field(description="a directory with one folder per class, or with train/, val/ and test/")
     image_size: Annotated[
         Count | Sides, Says("a whole number of pixels of at least 1, or two of them: [height, width]")
     ] = Field(description="pixels a side that the images are resized to")

@@ -90,7 +90,7 @@ def closing_rows(
     rows["folder"] = str(folder)
     if best is not None:
         rows["run it"] = f"python train.py --config-dir {folder} experiment=best"
-    rows["open it"] = page_of(parent.experiment_id, parent.run_id)
+    rows["open it"] = page_of(order.training.tracking.uri, parent.experiment_id, parent.run_id)
     rows["study"] = f"optuna-dashboard {hidden(order.settings.storage)}"
     return rows
 

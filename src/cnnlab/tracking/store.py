@@ -38,10 +38,12 @@ def default_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
 
 
-def page_of(experiment_id: str, run_id: str) -> str:
+def page_of(uri: str, experiment_id: str, run_id: str) -> str:
     """Return how to open a run in MLflow's pages; without the mode they open as those of a chat application."""
-    page = f"experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
-    return f"make ui, then http://127.0.0.1:5000/#/{page}"
+    page = f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+    if uri.startswith(("http://", "https://")):
+        return f"{uri.rstrip('/')}/{page}"
+    return f"make ui, then http://127.0.0.1:5000/{page}"
 
 
 def check_address(uri: str) -> list[str]:

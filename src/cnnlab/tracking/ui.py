@@ -6,6 +6,7 @@ one process with the server, since importing MLflow twice would double the wait.
 
 from __future__ import annotations
 
+import socket
 import sys
 
 from cnnlab import process
@@ -20,6 +21,7 @@ def serve(port: str) -> None:
     if uri.startswith(("http://", "https://")):
         print(f"the runs are on a tracking server: open {uri}")
         return
+    check_port(port)
     file = sqlite_file(uri)
     if file is None or not file.exists():
         prepare(uri, "digits")
@@ -27,6 +29,20 @@ def serve(port: str) -> None:
 
     print(f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning", flush=True)
     cli(["ui", "--workers", "1", "--host", "127.0.0.1", "--port", port, "--backend-store-uri", uri])
+
+
+def check_port(port: str) -> None:
+    """Raise UsageError for what is no port, and for one that another program has."""
+    if not (port.isdigit() and 0 < int(port) < 2**16):
+        raise UsageError(f"PORT={port!r} is not allowed; PORT takes a whole number of at least 1 and at most 65535")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was closed just now is free
+        try:
+            probe.bind(("127.0.0.1", int(port)))
+        except OSError as error:
+            raise UsageError(
+                f"PORT={port} cannot be used ({error.strerror}); take another: make ui PORT=5001"
+            ) from error
 
 
 if __name__ == "__main__":
