@@ -106,6 +106,15 @@ class TestRecord:
         assert (lineage.dataset.name, lineage.dataset.digest) == ("digits", data.digest)
         assert '"train": 1293' in lineage.dataset.profile and '"test": 360' in lineage.dataset.profile
 
+    def test_the_line_that_uses_the_model_works_from_any_folder(self, trained, tmp_path):
+        (line,) = re.findall(r"^use it +(import mlflow; .*)$", trained.output, re.MULTILINE)
+        script = f"import numpy\n{line}\nprint(model.predict(numpy.zeros((3, 1, 28, 28), 'float32')).shape)"
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
+        )
+        assert done.stdout.strip() == "(3, 10)", done.stderr
+        assert not list(tmp_path.iterdir()), "no stray store"
+
     def test_logged_model_predicts_the_checkpoints_classes_for_any_batch_size(self, trained):
         mlflow.set_tracking_uri(trained.uri)
         (model,) = mlflow.search_logged_models([trained.run.info.experiment_id], output_format="list")

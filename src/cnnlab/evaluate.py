@@ -23,7 +23,7 @@ from cnnlab.errors import UsageError
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.metrics import PER_CLASS, Predictions, class_metrics
 from cnnlab.settings.commands import Choice, Evaluation
-from cnnlab.settings.dataset import Dataset
+from cnnlab.settings.dataset import Dataset, ImageFolder
 from cnnlab.settings.read import read, resolve
 
 MOST_CLASSES_SHOWN = 50
@@ -76,7 +76,8 @@ def load_data(saved: Saved, chosen: Choice | None) -> ImageData:
     """
     dataset = saved.description.dataset
     if chosen is not None:
-        if chosen.name != dataset.name:
+        moved = isinstance(dataset, ImageFolder) and chosen.get("path") is not None
+        if chosen.name != dataset.name and not moved:
             raise UsageError(f"dataset={chosen.name}: this classifier was trained on dataset={dataset.name}")
         # A folder of the default's name that does not exist is no reason to leave the one the run has used.
         given = {key: str(chosen.get(key)) for key in ("root", "path") if chosen.get(key) is not None}

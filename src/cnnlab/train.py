@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
@@ -37,7 +37,7 @@ from cnnlab.tracking.provenance import (
 )
 from cnnlab.tracking.run import TrackedRun, open_run
 from cnnlab.tracking.schema import Metric, Tag
-from cnnlab.tracking.store import page_of
+from cnnlab.tracking.store import absolute_uri, page_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Result:
     best_epoch: int
     training_seconds: float
     metrics: dict[str, float]
+    model_uri: str | None = None  # of the model in MLflow, where one was logged
 
 
 def train(config: DictConfig, folder: Path) -> Result | None:
@@ -122,7 +123,8 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
     run.log_file(Path(plan.checkpoint.best_model_path), "checkpoints")
     classifier, data = plan.classifier, plan.data
     if plan.settings.tracking.log_model:
-        log_model(classifier.scaling, classifier.network, data.test_images[:2])
+        model_uri = log_model(classifier.scaling, classifier.network, data.test_images[:2])
+        result = replace(result, model_uri=model_uri)
     assert classifier.predictions is not None
     run.log_metrics(best_epoch, class_metrics(classifier.predictions, data.class_names, "test"))
     if plan.settings.figures.enabled:
@@ -196,24 +198,25 @@ def record_start(run: TrackedRun, plan: Plan) -> None:
     run.client.log_inputs(run.run_id, [lineage])
 
 
-def log_model(scaling: nn.Module, network: nn.Module, images: torch.Tensor) -> None:
+def log_model(scaling: nn.Module, network: nn.Module, images: torch.Tensor) -> str:
     """Keep the model for `mlflow.pyfunc.load_model`: float32 pixels 0..255 [B, C, H, W] to probabilities [B, classes].
 
     Scaling and softmax are part of it, dropout is off, and any batch size goes: `images` are two, since the exporter
-    takes a batch of one for a constant.
+    takes a batch of one for a constant. Returns the model's address.
     """
     model = nn.Sequential(scaling, network, nn.Softmax(dim=1)).cpu().eval()
     example = images.float()
     with torch.no_grad():
         signature = infer_signature(example.numpy(), model(example).numpy())
     requirements = [line for line in environment().splitlines() if line.split("==")[0] in PACKAGES]
-    mlflow.pytorch.log_model(
+    logged = mlflow.pytorch.log_model(
         model,
         name="model",
         signature=signature,
         input_example=example.numpy(),
         pip_requirements=requirements,
     )
+    return str(logged.model_uri)
 
 
 def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) -> dict[str, str]:
@@ -227,5 +230,9 @@ def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) ->
     rows["wall time"] = f"{seconds:.1f} s, of which training {result.training_seconds:.1f} s"
     rows["MLflow run"] = run.run_id
     rows["folder"] = str(result.folder)
+    if result.model_uri:
+        store = absolute_uri(plan.settings.tracking.uri)
+        use = f'mlflow.set_tracking_uri("{store}"); model = mlflow.pyfunc.load_model("{result.model_uri}")'
+        rows["use it"] = f"import mlflow; {use}"
     rows["open it"] = page_of(plan.settings.tracking.uri, run.experiment_id, run.run_id)
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Strict, Tag
@@ -43,7 +44,7 @@ class Archive(Images):
 class ImageFolder(Images):
     """A user's own images: one folder a class."""
 
-    name: Literal["image_folder"] = Field(description="your own images")
+    name: Text = Field(description="your name for these images, for tags, MLflow's experiment and run=best")
     path: str | None = Field(description="a directory with one folder per class, or with train/, val/ and test/")
     image_size: Annotated[
         Count | Sides, Says("a whole number of pixels of at least 1, or two of them: [height, width]")
@@ -62,6 +63,8 @@ class ImageFolder(Images):
 
 class _Named(ToldBy):
     def __call__(self, value: object) -> str | None:
+        if isinstance(value, ImageFolder) or (isinstance(value, Mapping) and "path" in value):
+            return "image_folder"  # whatever its name
         name = super().__call__(value)
         return "archive" if name in ARCHIVES else name
 

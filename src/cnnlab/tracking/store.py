@@ -33,6 +33,12 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(unquote(uri[len(SQLITE) :].split("?")[0])).absolute() if uri.startswith(SQLITE) else None
 
 
+def absolute_uri(uri: str) -> str:
+    """Return an address that means the same store from any folder."""
+    file = sqlite_file(uri)
+    return f"{SQLITE}{file}" if file else uri
+
+
 def default_uri() -> str:
     """Return the address that conf/tracking/store.yaml has, for commands that compose no configuration."""
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
