@@ -88,7 +88,9 @@ def tell(problems: Iterable[str]) -> None:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Take back the folder Hydra made for a run that never started."""
+    """Take back the folders Hydra made for a run that never started."""
     with suppress(OSError):  # not empty, or already gone
-        folder.rmdir()
-        folder.parent.rmdir()
+        for made in (folder, *folder.parents):
+            if made == Path.cwd() or made in Path.cwd().parents:
+                return
+            made.rmdir()

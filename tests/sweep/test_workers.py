@@ -43,7 +43,7 @@ def test_workers_that_cannot_start_are_given_up_with_their_last_words(tmp_path, 
         goals=("val/acc",),
         total=1,
         search=None,
-        config="[",  # no YAML: every worker dies over it
+        config="",
         overrides=(),
         chosen=(),
         parent_run="none",
@@ -51,7 +51,8 @@ def test_workers_that_cannot_start_are_given_up_with_their_last_words(tmp_path, 
         threads=1,
         since=0,
     )
-    with pytest.raises(WorkersFailed, match="while parsing"), WorkerPool(order, 1, [], tmp_path) as pool:
+    order = order.model_copy(update={"total": 0})  # not allowed: every worker dies over it
+    with pytest.raises(WorkersFailed, match="greater than or equal to 1"), WorkerPool(order, 1, [], tmp_path) as pool:
         while pool.supervise(False):
             time.sleep(0.1)
     assert (tmp_path / "worker-0.log").read_text().count("Traceback") == 2
