@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -38,6 +40,28 @@ def run(folder: Path, *overrides: str, code: int = 0) -> str:
 
 def study_in(folder: Path, name: str = "study") -> optuna.Study:
     return optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/mlruns/sweeps.db")
+
+
+def counted_in(folder: Path, query: str) -> int:
+    """Return what a query counts in the sweeps' database; 0 while it is not there.
+
+    Not through Optuna, which makes a database where there is none, and so spoils the one that a sweep is just making.
+    """
+    try:
+        with closing(sqlite3.connect(f"file:{folder}/mlruns/sweeps.db?mode=ro", uri=True)) as database:
+            return database.execute(query).fetchone()[0]
+    except sqlite3.Error:
+        return 0
+
+
+def finished(folder: Path) -> int:
+    """Return how many trials have ended well."""
+    return counted_in(folder, "select count(*) from trials where state in ('COMPLETE', 'PRUNED')")
+
+
+def reported(folder: Path) -> int:
+    """Return how many epochs trials have told of."""
+    return counted_in(folder, "select count(*) from trial_intermediate_values")
 
 
 def tracked(folder: Path) -> mlflow.MlflowClient:

@@ -109,13 +109,14 @@ def test_trains_on_colour_and_leaves_validation_alone(name, tmp_path):
 
 
 def test_averaged_weights_are_the_ones_validated_kept_and_tested(tmp_path):
-    trained = run(tmp_path, "train.py", "model=dnn", "trainer.max_epochs=2", "callbacks.ema_decay=0.99")
+    quick = ("tracking.log_model=false", "figures.enabled=false")
+    trained = run(tmp_path, "train.py", "model=dnn", "trainer.max_epochs=2", "callbacks.ema_decay=0.99", *quick)
     assert trained.returncode == 0, trained.stderr
     said = dict(line.split(maxsplit=1) for line in trained.stdout.splitlines() if line.startswith("test/"))
     validated = trained.stdout.split("epoch 2/2")[1].split("val/acc ")[1].split()[0]
     (checkpoint,) = tmp_path.glob("outputs/*/*/checkpoints/*.ckpt")
     for split, expected in (("test", said["test/acc"]), ("val", validated)):
-        measured = run(tmp_path, "evaluate.py", f"checkpoint={checkpoint}", f"split={split}")
+        measured = run(tmp_path, "evaluate.py", f"checkpoint={checkpoint}", f"split={split}", "figures.enabled=false")
         assert measured.returncode == 0, measured.stderr
         assert f"{split}/acc" in measured.stdout
         line = next(line for line in measured.stdout.splitlines() if line.startswith(f"{split}/acc"))

@@ -19,7 +19,10 @@ from omegaconf import OmegaConf
 from cnnlab.checkpoint import load_saved
 from commands import ROOT, command, environment, loaded, run, small_disk
 
-QUICK = ("model=dnn", "model.hidden_units=[8]", "trainer.max_epochs=1", "tracking.log_model=false")
+QUICK = (
+    *("model=dnn", "model.hidden_units=[8]", "trainer.max_epochs=1"),
+    *("tracking.log_model=false", "figures.enabled=false"),
+)
 
 
 def metrics_of(folder: Path) -> dict[str, list[tuple[float, int]]]:

@@ -96,7 +96,7 @@ def fit(plan: Plan, listeners: Sequence[EpochSink]) -> float:
 
 
 def test_best(plan: Plan) -> tuple[dict[str, float], int]:
-    """Load the best checkpoint's weights and return the metrics of the test split, which is read here and only here.
+    """Load the best checkpoint's weights and return the metrics of the test split, which is measured here, once a run.
 
     Also returns the epoch, counted from 1, after which the checkpoint was written.
 

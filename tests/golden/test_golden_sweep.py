@@ -15,6 +15,7 @@ SAME_PROCESSOR = processor().startswith(f"{GOLDEN['processor']},")
 CHOSEN_AT_RANDOM = 3  # the first trials; those that follow depend on their values
 
 
+@pytest.mark.slow
 def test_parameters_states_and_values_of_every_trial(tmp_path):
     run(tmp_path, "sweep.name=golden", "trainer.max_epochs=2", "sweep.n_trials=6", "sampler.n_startup_trials=3")
     found = [

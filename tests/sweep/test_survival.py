@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -13,7 +14,7 @@ from optuna.trial import TrialState
 
 from cnnlab.sweep.study import counted
 from commands import small_disk
-from sweep_commands import run, start, study_in, tracked_runs
+from sweep_commands import finished, run, start, study_in, tracked_runs
 
 TRIALS = 60
 KILLS = 10
@@ -28,13 +29,6 @@ def workers_of(process) -> list[psutil.Process]:
     except psutil.NoSuchProcess:  # one of them, or the launch, has just ended
         pass
     return found
-
-
-def finished(folder) -> int:
-    try:
-        return len(study_in(folder).get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))
-    except Exception:  # the study or its database is not there yet
-        return 0
 
 
 @pytest.mark.slow
@@ -70,7 +64,8 @@ def test_a_killed_sweep_continues_to_exactly_its_total(tmp_path):
         workers = workers_of(process)
         time.sleep(0.1)
     for victim in [psutil.Process(process.pid), *workers]:
-        victim.kill()
+        with suppress(psutil.NoSuchProcess):  # workers end themselves when their launch is gone
+            victim.kill()
     process.wait()
     before = {trial.number: trial.values for trial in study_in(tmp_path).get_trials(states=(TrialState.COMPLETE,))}
     assert 0 < len(before) < 8

@@ -18,7 +18,7 @@ from cnnlab.report.leaderboard import make_rows
 from cnnlab.report.read import read_runs
 from cnnlab.sweep.storage import RUN
 from cnnlab.sweep.study import RESULT, counted
-from sweep_commands import ROOT, run, start, study_in, tracked, tracked_runs
+from sweep_commands import ROOT, reported, run, start, study_in, tracked, tracked_runs
 
 SWEEP = ["trainer.max_epochs=2", "sweep.final_seeds=2", "tracking.log_model=false"]
 
@@ -150,7 +150,7 @@ def test_when_every_trial_fails_the_sweep_stops_with_the_reason(tmp_path):
 def test_an_interrupted_sweep_ends_its_trials_as_killed_and_writes_its_summary(tmp_path):
     long = ["trainer.max_epochs=200", "callbacks=best_checkpoint", "pruner=none", "sweep.n_trials=3"]
     process = start(tmp_path, *long)
-    while process.poll() is None and not running_epochs(tmp_path):
+    while process.poll() is None and not reported(tmp_path):
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=120)
@@ -163,13 +163,6 @@ def test_an_interrupted_sweep_ends_its_trials_as_killed_and_writes_its_summary(t
     states = [trial.state for trial in study_in(tmp_path).get_trials()]
     assert states == [TrialState.FAIL, TrialState.WAITING]
     assert len(counted(study_in(tmp_path).get_trials())) == 1
-
-
-def running_epochs(folder) -> bool:
-    try:
-        return any(trial.intermediate_values for trial in study_in(folder).get_trials())
-    except Exception:  # the study or its database is not there yet
-        return False
 
 
 def typed(folder, command: str):

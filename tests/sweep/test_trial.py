@@ -17,7 +17,7 @@ from cnnlab.settings.commands import Tracking
 from cnnlab.settings.read import read, resolve
 from cnnlab.settings.sweep import Sweep, WorkerOrder
 from cnnlab.sweep.goals import Goals, cost
-from cnnlab.sweep.order import OWN
+from cnnlab.sweep.order import SWEEP_SECTIONS
 from cnnlab.sweep.setup import DatasetCache, Setup
 from cnnlab.sweep.space import apply, read_space
 from cnnlab.sweep.storage import PARENT_RUN, RUN, run_name
@@ -42,7 +42,9 @@ class Bench:
             composed = compose(
                 "sweep", ["model=dnn", "search=none", "sweep.name=s", storage, f"tracking.uri={uri}", *overrides]
             )
-        self.config = OmegaConf.create({key: node for key, node in composed.items_ex(resolve=False) if key not in OWN})
+        self.config = OmegaConf.create(
+            {key: node for key, node in composed.items_ex(resolve=False) if key not in SWEEP_SECTIONS}
+        )
         experiment = prepare(uri, "digits")
         mlflow.set_tracking_uri(uri)
         self.client = mlflow.MlflowClient()

@@ -20,7 +20,7 @@ from cnnlab.sweep.setup import DatasetCache
 from cnnlab.sweep.space import Space, apply, read_space, section
 from cnnlab.sweep.storage import check_storage
 
-OWN = ("sweep", "search", "sampler", "pruner")
+SWEEP_SECTIONS = ("sweep", "search", "sampler", "pruner")
 # Where and how fast a trial runs, and what is drawn of it, does not change what it finds.
 INDIFFERENT = (
     "dataset.root",
@@ -67,7 +67,7 @@ def read_order(config: DictConfig, folder: Path) -> Order:
     Builds the network at both ends of every searched range. Raises UsageError with every problem found.
     """
     whole = resolve(config)
-    base = OmegaConf.create({key: node for key, node in config.items_ex(resolve=False) if key not in OWN})
+    base = OmegaConf.create({key: node for key, node in config.items_ex(resolve=False) if key not in SWEEP_SECTIONS})
     values = resolve(base)
     sweep = examine(Sweep, section(whole, "sweep"), "sweep.")
     problems = list(sweep.problems)

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-OWN = ("sweep", "search", "sampler", "pruner", "hydra", "seed")
+NOT_REPEATED = ("sweep", "search", "sampler", "pruner", "hydra", "seed")
 PLAIN = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)  # texts that Hydra's grammar takes without quotes,
 RESERVED = ("null", "true", "false", "nan", "inf")  # but for these
 
 
 def training_overrides(overrides: Iterable[str]) -> tuple[str, ...]:
     """Return those of a sweep's overrides that train.py takes as well; the seed is another one for each training."""
-    return tuple(item for item in overrides if re.split(r"[.=@/]", item.lstrip("+~"))[0] not in OWN)
+    return tuple(item for item in overrides if re.split(r"[.=@/]", item.lstrip("+~"))[0] not in NOT_REPEATED)
 
 
 def repeating(overrides: Iterable[str], config: DictConfig, chosen: Iterable[str], seed: int) -> str:

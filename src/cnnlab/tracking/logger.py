@@ -15,8 +15,8 @@ EpochSink = Callable[[int, Mapping[str, float]], None]
 class EpochLogger(Logger):
     """Gathers what Lightning logs of an epoch and hands it on once, in one piece.
 
-    Lightning logs validation and training separately; a record that holds both is one database call instead of two,
-    and one line on the screen. `sinks` are called with the epoch, counted from 1, and its metrics.
+    Lightning logs validation first and then training, separately; a record that holds both is one database call instead
+    of two, and one line on the screen. `sinks` are called with the epoch, counted from 1, and its metrics.
     """
 
     def __init__(self, sinks: list[EpochSink]):
@@ -37,7 +37,7 @@ class EpochLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if Metric.TEST_LOSS in metrics:  # the test split is no part of an epoch; the run reads it once, at the end
+        if Metric.TEST_LOSS in metrics:  # the test split is no part of an epoch; the run measures it at the end
             return
         self.gathered.update(metrics)
         if Metric.TRAIN_LOSS not in metrics:

@@ -18,7 +18,6 @@ MONITORS: dict[Monitor, Literal["min", "max"]] = {
     "val/acc": "max",
     "val/objective": "min",
 }
-SPLITS = ("train", "val", "test")
 # Drawn as learning curves.
 CURVES = ("train/loss", "train/acc", "val/loss", "val/acc")
 
@@ -89,7 +88,6 @@ class Metric(StrEnum):
     LEARNING_RATE = "learning_rate"
 
     TRAIN_LOSS = "train/loss"
-    VAL_ACCURACY = "val/acc"
     VAL_LOSS = "val/loss"
     TEST_ACCURACY = "test/acc"
     TEST_LOSS = "test/loss"
