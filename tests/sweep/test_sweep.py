@@ -20,7 +20,7 @@ from cnnlab.sweep.storage import RUN
 from cnnlab.sweep.study import RESULT, counted
 from sweep_commands import ROOT, reported, run, start, study_in, tracked, tracked_runs
 
-SWEEP = ["trainer.max_epochs=2", "sweep.final_seeds=2", "tracking.log_model=false"]
+SWEEP = ["trainer.max_epochs=2", "pruner=none", "sweep.final_seeds=2", "tracking.log_model=false"]
 
 
 @pytest.fixture(scope="module")
