@@ -56,9 +56,9 @@ def find_saved(settings: Trained) -> Saved:
         return load_saved(Path(settings.checkpoint).expanduser(), settings.model)
     client = open_client(settings.tracking.uri)
     names = [group.name if group else None for group in (settings.dataset, settings.model)]
-    run_id = find_run(client, str(settings.run), *names).info.run_id
-    checkpoint = download_checkpoint(client, client.get_run(run_id))
-    return load_saved(checkpoint, settings.model, run_id, epoch_history(client, run_id))
+    run = find_run(client, str(settings.run), *names)
+    run_id = run.info.run_id
+    return load_saved(download_checkpoint(client, run), settings.model, run_id, epoch_history(client, run_id))
 
 
 def load_saved(

@@ -58,7 +58,10 @@ def create_run(settings: Tracking, tags: Mapping[str, str]) -> str:
 
     Raises UsageError where the store cannot be used.
     """
-    experiment_id = prepare(settings.uri, settings.experiment_name)
+    return _create(settings, tags, prepare(settings.uri, settings.experiment_name))
+
+
+def _create(settings: Tracking, tags: Mapping[str, str], experiment_id: str) -> str:
     client = mlflow.MlflowClient(settings.uri)
     return client.create_run(experiment_id, tags=resolve_tags(dict(tags)), run_name=settings.run_name).info.run_id
 
@@ -70,12 +73,12 @@ def open_run(settings: Tracking, tags: Mapping[str, str], run_id: str | None = N
     FINISHED when the block ends, FAILED with the error as tag and traceback.txt when it raises, KILLED when it is
     interrupted. Raises UsageError before anything is written where the store cannot be used or has no such run.
     """
-    prepare(settings.uri, settings.experiment_name)
+    experiment_id = prepare(settings.uri, settings.experiment_name)
     run = None
     with reserved_space(settings.uri) as free_space:
         try:
             with deferred():
-                run = _start(settings, tags, run_id)
+                run = _start(settings, tags, experiment_id, run_id)
             yield run
             with deferred():
                 mlflow.end_run("FINISHED")
@@ -91,9 +94,9 @@ def open_run(settings: Tracking, tags: Mapping[str, str], run_id: str | None = N
             raise
 
 
-def _start(settings: Tracking, tags: Mapping[str, str], run_id: str | None) -> TrackedRun:
+def _start(settings: Tracking, tags: Mapping[str, str], experiment_id: str, run_id: str | None) -> TrackedRun:
     if run_id is None:
-        run_id, tags = create_run(settings, tags), {}
+        run_id, tags = _create(settings, tags, experiment_id), {}
     mlflow.set_tracking_uri(settings.uri)
     mlflow.set_system_metrics_sampling_interval(settings.system_metrics_interval)
     try:
