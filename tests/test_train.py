@@ -179,6 +179,7 @@ class TestEnd:
 
 
 class TestTogether:
+    @pytest.mark.slow
     def test_four_runs_meet_an_absent_store(self, tmp_path):
         processes = [
             subprocess.Popen(

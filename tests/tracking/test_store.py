@@ -20,6 +20,7 @@ from commands import composed, environment
 PREPARE = "import sys; from cnnlab.tracking.store import prepare; print(prepare(sys.argv[1], 'together'))"
 
 
+@pytest.mark.slow
 def test_five_processes_create_one_store_and_one_experiment(tmp_path):
     uri = f"sqlite:///{tmp_path}/deep/folder/mlflow.db"
     processes = [
