@@ -9,6 +9,7 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
+from PIL import Image
 
 from cnnlab.checkpoint import find_saved, load_saved
 from cnnlab.data import load
@@ -65,7 +66,7 @@ class TestMeasure:
     @pytest.mark.parametrize("split", ["test", "val"])
     def test_gives_the_numbers_of_the_run(self, trained, checkpoint, split):
         saved = load_saved(checkpoint)
-        images, labels = split_of(load(saved.description.dataset), saved.description.dataset, split)
+        images, labels = split_of(load(saved.description.dataset), saved.description, split)
         metrics, predictions = measure(saved.classifier, images, labels, split, 1000)
         kept = trained.run.data.metrics
         prefix = "" if split == "test" else "best/"
@@ -76,20 +77,20 @@ class TestMeasure:
 
     def test_the_batch_size_changes_no_prediction(self, checkpoint):
         saved = load_saved(checkpoint)
-        images, labels = split_of(load(saved.description.dataset), saved.description.dataset, "test")
+        images, labels = split_of(load(saved.description.dataset), saved.description, "test")
         (_, whole), (_, parts) = (measure(saved.classifier, images, labels, "test", size) for size in (360, 7))
         torch.testing.assert_close(whole.logits, parts.logits)
 
     def test_the_train_split_is_measured_with_dropout_off(self, checkpoint):
         saved = load_saved(checkpoint)
-        images, labels = split_of(load(saved.description.dataset), saved.description.dataset, "train")
+        images, labels = split_of(load(saved.description.dataset), saved.description, "train")
         first, second = (measure(saved.classifier.train(), images, labels, "train", 500)[0] for _ in range(2))
         assert first == second
         assert len(labels) == 1293
 
 
 class TestData:
-    def test_a_folder_that_is_there_replaces_the_runs_own(self, checkpoint, tmp_path, monkeypatch):
+    def test_a_folder_that_is_there_replaces_the_runs_own_and_is_read_as_then(self, checkpoint, tmp_path, monkeypatch):
         section = dataset("image_folder", path="/gone", root="data")
         saved = load_saved(checkpoint)
         description = saved.description.model_copy(update={"dataset": section})
@@ -97,7 +98,8 @@ class TestData:
         asked = []
         monkeypatch.setattr("cnnlab.evaluate.load", lambda section: asked.append(section) or loaded("digits"))
         load_data(saved, Choice(name="image_folder", path=str(tmp_path), root="nowhere"))
-        assert asked == [section.model_copy(update={"path": str(tmp_path)})]
+        then = {"channels": 1, "image_size": (28, 28)}  # not what auto says of today's files
+        assert asked == [section.model_copy(update={"path": str(tmp_path)} | then)]
 
     def test_another_dataset_is_refused(self, checkpoint):
         with pytest.raises(UsageError, match="trained on dataset=digits"):
@@ -138,6 +140,28 @@ class TestCommand:
         done = run(trained.folder, "evaluate.py", "run=best", "split=tset")
         assert done.returncode == 2
         assert done.stderr == "error: split='tset' is unknown; allowed: train, val, test; did you mean 'test'?\n"
+
+
+def photos(folder, names):
+    for number in names:
+        for shade, name in ((60, "dark"), (190, "light")):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 32 + number), (shade, shade // 2, number)).save(folder / name / f"{number}.png")
+
+
+def test_photos_added_later_are_left_out_and_those_of_the_run_are_measured(tmp_path):
+    photos(tmp_path / "photos", range(20))
+    network = ["model=mlp", "dataset=image_folder", "dataset.path=photos", "dataset.name=shades", "batch_size=8"]
+    quick = ["trainer.max_epochs=1", "tracking.log_model=false", "figures.enabled=false"]
+    done = run(tmp_path, "train.py", *network, *quick)
+    assert done.returncode == 0, done.stderr
+    assert "images: colour, 40x40 (crop)" in done.stdout
+    before = run(tmp_path, "evaluate.py", "run=best", "figures.enabled=false").stdout
+    photos(tmp_path / "photos", range(20, 50))
+    after = run(tmp_path, "evaluate.py", "run=best", "figures.enabled=false").stdout
+    assert "60 new images are left out, 0 of 40 are gone" in after
+    assert after.splitlines()[1:] == before.splitlines()
+    assert re.search(r"test/acc +[\d.]+", after)
 
 
 @pytest.mark.parametrize(

@@ -106,11 +106,20 @@ def read_file(path: Path) -> dict[str, object]:
 
 
 def upgraded(described: object) -> dict[str, object]:
-    """Return a description of format 1 (the whole configuration, networks by import path) in today's format."""
+    """Return a description of format 1 (the whole configuration, networks by import path) in today's format.
+
+    A user's own images were stretched before there was a choice.
+    """
     assert isinstance(described, dict)
-    config = described.get("config")
-    if "format" in described or not isinstance(config, dict):
-        return described
+    if "format" not in described and isinstance(described.get("config"), dict):
+        described = _from_first_format(described, described["config"])
+    dataset = described.get("dataset")
+    if isinstance(dataset, dict) and "path" in dataset:
+        described = described | {"dataset": {"resize": "stretch"} | dataset}
+    return described
+
+
+def _from_first_format(described: dict[str, object], config: dict[str, object]) -> dict[str, object]:
     model = config.get("model")
     if isinstance(model, dict) and model.get("_target_") in OLD_TARGETS:
         network = OLD_TARGETS[model["_target_"]]

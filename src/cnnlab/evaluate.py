@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from cnnlab.errors import UsageError
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.metrics import PER_CLASS, Predictions, class_metrics
 from cnnlab.settings.commands import Choice, Evaluation
-from cnnlab.settings.dataset import Dataset, ImageFolder
+from cnnlab.settings.dataset import ImageFolder
+from cnnlab.settings.description import Description, KeptImages
 from cnnlab.settings.read import read, resolve
 
 MOST_CLASSES_SHOWN = 50
@@ -39,7 +41,9 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, float]:
     split = settings.split
     saved = find_saved(settings)
     data = load_data(saved, settings.dataset)
-    images, labels = split_of(data, saved.description.dataset, split)
+    images, labels = split_of(data, saved.description, split)
+    if change := describe_change(data, saved.description.images):
+        console.print(change, soft_wrap=True, markup=False)
     metrics, predictions = measure(saved.classifier, images, labels, split, settings.batch_size)
     metrics |= class_metrics(predictions, saved.class_names, split)
 
@@ -83,6 +87,9 @@ def load_data(saved: Saved, chosen: Choice | None) -> ImageData:
         given = {key: str(chosen.get(key)) for key in ("root", "path") if chosen.get(key) is not None}
         here = {key: value for key, value in given.items() if Path(value).expanduser().is_dir()}
         dataset = dataset.model_copy(update=here)
+    if isinstance(dataset, ImageFolder):  # as the training read them, whatever `auto` would say today
+        channels, height, width = saved.input_shape
+        dataset = dataset.model_copy(update={"channels": channels, "image_size": (height, width)})
     data = load(dataset)
     if data.input_shape != saved.input_shape or data.class_names != saved.class_names:
         raise UsageError(
@@ -92,15 +99,57 @@ def load_data(saved: Saved, chosen: Choice | None) -> ImageData:
     return data
 
 
-def split_of(data: ImageData, dataset: Dataset, split: str) -> tuple[Tensor, Tensor]:
-    """Return the images and labels of a split, cut as the training cut it; raises UsageError where it is empty."""
+def split_of(data: ImageData, trained: Description, split: str) -> tuple[Tensor, Tensor]:
+    """Return the images and labels of a split, cut as the training cut it; raises UsageError where it is empty.
+
+    Of a user's own images those that the training had in this split, wherever they lie now; none that came later.
+    """
+    if trained.images is not None and data.train_keys:
+        return listed(data, getattr(trained.images, split), split)
     if split == "test":
         return data.test_images, data.test_labels
-    train_index, validation_index = divide(data, dataset.validation)
+    train_index, validation_index = divide(data, trained.dataset.validation)
     index = train_index if split == "train" else validation_index
     if len(index) == 0:
         raise UsageError("split='val' is empty: this run trained without validation; allowed: train, test")
     return data.train_images[index], data.train_labels[index]
+
+
+def listed(data: ImageData, keys: tuple[str, ...], split: str) -> tuple[Tensor, Tensor]:
+    """Return the images with these keys, and their labels, each as often as it is listed, in today's file order."""
+    wanted = Counter(keys)
+    parts = [
+        (data.train_images, data.train_labels, data.train_keys),
+        (data.test_images, data.test_labels, data.test_keys),
+    ]
+    images, labels = [], []
+    for part_images, part_labels, part_keys in reversed(parts) if split == "test" else parts:
+        places = []
+        for place, key in enumerate(part_keys):
+            if wanted[key] > 0:
+                wanted[key] -= 1
+                places.append(place)
+        images.append(part_images[places])
+        labels.append(part_labels[places])
+    if not sum(map(len, labels)):
+        why = (
+            "this run trained without validation" if not keys else f"none of its {len(keys)} images are there any more"
+        )
+        raise UsageError(f"split={split!r} is empty: {why}")
+    return torch.cat(images), torch.cat(labels)
+
+
+def describe_change(data: ImageData, images: KeptImages | None) -> str:
+    """Return in words which images came and went since the training; nothing where none did."""
+    if images is None or not data.train_keys:
+        return ""
+    known, now = {*images.train, *images.val, *images.test}, {*data.train_keys, *data.test_keys}
+    if known == now:
+        return ""
+    return (
+        f"dataset.path has changed since the training: {len(now - known)} new images are left out, "
+        f"{len(known - now)} of {len(known)} are gone"
+    )
 
 
 @torch.inference_mode()

@@ -30,7 +30,7 @@ from cnnlab.settings import training
 from cnnlab.settings.base import Own, Section
 from cnnlab.settings.commands import Tracking, Trainer, Training
 from cnnlab.settings.dataset import Archive, ImageFolder
-from cnnlab.settings.description import FORMAT, Description
+from cnnlab.settings.description import FORMAT, Description, KeptImages
 from cnnlab.settings.model import Model
 from cnnlab.settings.read import examine
 from cnnlab.tracking.logger import EpochLogger
@@ -90,7 +90,8 @@ def make_plan(settings: Training, folder: Path, load_data: LoadData = load) -> P
     if data is not None:
         data_module = collect(problems, build_data_module, settings, data)
         train_images = data.train_images if data_module is None else data.train_images[data_module.train_index]
-        classifier = collect(problems, build_classifier, settings, data, train_images)
+        images = kept_images(data, data_module) if data_module else None
+        classifier = collect(problems, build_classifier, settings, data, train_images, images)
     if problems:
         raise UsageError(*problems)
     assert data and data_module and classifier and trainer
@@ -104,7 +105,18 @@ def build_data_module(settings: Training, data: ImageData) -> ImageDataModule:
     return ImageDataModule(data, train_index, validation_index, *sizes, settings.seed)
 
 
-def build_classifier(settings: Training, data: ImageData, train_images: Tensor) -> Classifier:
+def kept_images(data: ImageData, data_module: ImageDataModule) -> KeptImages | None:
+    """Return which images are in which split, where they have keys."""
+    if not data.train_keys:
+        return None
+    indices = data_module.train_index, data_module.validation_index
+    train, validation = (tuple(data.train_keys[place] for place in index) for index in indices)
+    return KeptImages(train=train, val=validation, test=data.test_keys)
+
+
+def build_classifier(
+    settings: Training, data: ImageData, train_images: Tensor, images: KeptImages | None = None
+) -> Classifier:
     """Build the network for the data's shape and classes, and the LightningModule around it.
 
     The scaling is fitted to `train_images`, uint8 [N, C, H, W], alone. Raises UsageError for everything the network,
@@ -131,6 +143,7 @@ def build_classifier(settings: Training, data: ImageData, train_images: Tensor) 
         regularization=settings.regularization,
         input_shape=data.input_shape,
         class_names=data.class_names,
+        images=images,
         border=border_brightness(train_images),
     )
     parts = (scaling, network, settings.regularization, make_optimizer, make_scheduler, description.plain())

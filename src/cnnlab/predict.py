@@ -19,6 +19,7 @@ from cnnlab.errors import UsageError, one_line
 from cnnlab.figures.canvas import lettering
 from cnnlab.figures.samples import draw_probabilities
 from cnnlab.settings.commands import Prediction
+from cnnlab.settings.dataset import ImageFolder
 from cnnlab.settings.read import read, resolve
 
 MIDDLE = 127.5
@@ -81,10 +82,12 @@ def image_files(image: object) -> list[Path]:
 def read_all(paths: list[Path], saved: Saved) -> dict[Path, Tensor]:
     """Return the images as the network takes them, uint8 [C, H, W]; names those that cannot be read."""
     channels, height, width = saved.input_shape
+    dataset = saved.description.dataset
+    resize = dataset.resize if isinstance(dataset, ImageFolder) else "stretch"
     images, failures = {}, []
     for path in paths:
         try:
-            images[path] = read_image(path, channels, (height, width))
+            images[path] = read_image(path, channels, (height, width), resize)
         except Exception as error:  # a damaged file can raise almost anything in a decoder
             failures.append(f"image={path} cannot be read: {one_line(error)}")
     if not images:

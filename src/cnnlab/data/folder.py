@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from cnnlab.data.images import ImageData
 from cnnlab.data.pixels import read_image, readable_extensions
-from cnnlab.data.split import stratified
+from cnnlab.data.split import by_content
+from cnnlab.data.survey import content_key, describe_copies, describe_form, form_of
 from cnnlab.errors import UsageError, one_line
 from cnnlab.settings.dataset import ImageFolder
 
@@ -24,12 +26,12 @@ ClassFiles = dict[str, list[Path]]
 
 
 def load(dataset: ImageFolder) -> ImageData:
-    """Return the images of `dataset.path`, each class folder a class, resized to `image_size` with antialiasing.
+    """Return the images of `dataset.path`, each class folder a class, resized to `image_size`.
 
     Subfolders train/, val/ and test/ (also valid/ or validation/), each holding class folders, are the splits. Without
-    test/, `test_fraction` of every class of the rest, chosen by `test_seed`, is the test split. Classes are sorted by
-    name, images by path. Raises UsageError, every problem at once, when the directory does not hold a classification
-    problem.
+    test/, about `test_fraction` of the rest is the test split: an image's content and `test_seed` decide. Classes are
+    sorted by name, images by path. Raises UsageError, every problem at once, when the directory does not hold a
+    classification problem.
     """
     if dataset.path is None:
         raise UsageError("dataset.path=null: set dataset.path to a directory that holds one folder of images per class")
@@ -46,22 +48,30 @@ def load(dataset: ImageFolder) -> ImageData:
     divided = [name for name in (VALIDATION, TEST) if name not in parts]
     purpose = "to be divided into train" + "".join(f" and {name}" for name in divided)
     problems += _too_few(path, parts[TRAIN], 1 + len(divided), purpose)
-    read = {split: _read(part, dataset.channels, dataset.size) for split, part in parts.items()}
+    channels, size = form_of(dataset, [file for part in parts.values() for files in part.values() for file in files])
+    read = {split: _read(part, channels, size, dataset.resize) for split, part in parts.items()}
     problems += _unreadable(path, [failure for _, _, failures in read.values() for failure in failures])
     if problems:
         raise UsageError(*problems)
+    keys = {split: [content_key(file) for files in part.values() for file in files] for split, part in parts.items()}
     train_images, train_labels, _ = read[TRAIN]
+    train_keys = keys[TRAIN]
     if TEST in read:
         test_images, test_labels, _ = read[TEST]
+        test_keys = keys[TEST]
     else:
-        train, test = stratified(train_labels, dataset.test_fraction, dataset.test_seed, "dataset.test_fraction")
+        key = "dataset.test_fraction"
+        train, test = by_content(train_keys, train_labels, dataset.test_fraction, dataset.test_seed, key)
         test_images, test_labels = train_images[test], train_labels[test]
         train_images, train_labels = train_images[train], train_labels[train]
+        train_keys, test_keys = [train_keys[place] for place in train], [train_keys[place] for place in test]
     own_validation = 0
     if VALIDATION in read:
         own_validation = len(read[VALIDATION][1])
         train_images = torch.cat([train_images, read[VALIDATION][0]])
         train_labels = torch.cat([train_labels, read[VALIDATION][1]])
+        train_keys = [*train_keys, *keys[VALIDATION]]
+    layout = [describe_splits(folders, path, dataset), describe_form(dataset, channels, size)]
     return ImageData(
         name=dataset.name,
         train_images=train_images,
@@ -71,7 +81,9 @@ def load(dataset: ImageFolder) -> ImageData:
         class_names=tuple(parts[TRAIN]),
         source=os.fspath(path.resolve()),
         own_validation=own_validation,
-        layout=describe_splits(folders, path, dataset),
+        layout="\n".join([*layout, *copies(parts, keys, path)]),
+        train_keys=tuple(train_keys),
+        test_keys=tuple(test_keys),
     )
 
 
@@ -112,6 +124,23 @@ def describe_splits(folders: dict[str, Path], path: Path, dataset: ImageFolder) 
     origins[TEST] = f"{dataset.test_fraction:.3g} of {whole}"
     origins |= {split: f"{folder.name}/" for split, folder in folders.items() if split != TRAIN}
     return "splits: " + ", ".join(f"{split} from {origin}" for split, origin in origins.items())
+
+
+def copies(parts: dict[str, ClassFiles], keys: dict[str, list[str]], path: Path) -> list[str]:
+    """Return a line for the images that lie in several splits, and one for those in several classes."""
+    by_split: dict[str, dict[str, Path]] = defaultdict(dict)
+    by_class: dict[str, dict[str, Path]] = defaultdict(dict)
+    for split, part in parts.items():
+        files = [(name, file) for name, files in part.items() for file in files]
+        for key, (name, file) in zip(keys[split], files, strict=True):
+            by_split[key].setdefault(split, file)
+            by_class[key].setdefault(name, file)
+    found = {"split": by_split, "class": by_class}
+    return [
+        line
+        for what, places in found.items()
+        for line in describe_copies({key: list(files.values()) for key, files in places.items()}, path, what)
+    ]
 
 
 def _class_files(root: Path) -> ClassFiles:
@@ -166,14 +195,16 @@ def _names(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _read(classes: ClassFiles, channels: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, list[tuple[Path, str]]]:
+def _read(
+    classes: ClassFiles, channels: int, size: tuple[int, int], resize: str
+) -> tuple[Tensor, Tensor, list[tuple[Path, str]]]:
     files = [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
     images = torch.empty(len(files), channels, *size, dtype=torch.uint8)
 
     def decode(position: int) -> str | None:
         # A damaged file can raise almost anything in a decoder, and each is the file's fault.
         try:
-            images[position] = read_image(files[position][0], channels, size)
+            images[position] = read_image(files[position][0], channels, size, resize)
         except Exception as error:
             return one_line(error)
         return None

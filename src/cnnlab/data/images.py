@@ -16,7 +16,8 @@ class ImageData:
     Images are uint8 [N, C, H, W] with values 0..255, labels int64 [N] with values 0..classes-1. The training images
     are in file order and not yet divided into training and validation; the last `own_validation` of them are the
     validation split where the dataset brings its own. `source` says where they came from, `layout`, where there was a
-    choice, how they were divided.
+    choice, how they were divided and read. `train_keys` and `test_keys` name each image by its content, where images
+    may come and go.
     """
 
     name: str
@@ -28,6 +29,8 @@ class ImageData:
     source: str
     own_validation: int = 0
     layout: str = ""
+    train_keys: tuple[str, ...] = ()
+    test_keys: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

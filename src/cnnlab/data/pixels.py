@@ -13,8 +13,11 @@ LEVELS_16_TO_8_BIT = 257
 MODES = {1: "L", 3: "RGB"}
 
 
-def read_image(path: str | Path, channels: int, size: tuple[int, int]) -> Tensor:
-    """Return the image as uint8 [channels, height, width]: upright, opaque, squeezed to `size` with antialiasing.
+def read_image(path: str | Path, channels: int, size: tuple[int, int], resize: str = "stretch") -> Tensor:
+    """Return the image as uint8 [channels, height, width]: upright, opaque, resized with antialiasing.
+
+    Of another aspect ratio than `size`, `resize` keeps the middle (crop), keeps all and adds a border of the colour
+    around the edges (pad), or stretches.
 
     The camera's EXIF orientation is applied; transparency shows white, as in an image viewer; 16-bit grey becomes 8
     bit; of several frames the first counts. `channels` is 1 (luminance) or 3 (red, green, blue). Raises Pillow's own
@@ -25,9 +28,21 @@ def read_image(path: str | Path, channels: int, size: tuple[int, int]) -> Tensor
         # Lets a JPEG decoder skip detail that the resize would drop; other formats ignore it.
         file.draft(None, (2 * max(size), 2 * max(size)))
         image = _eight_bit(ImageOps.exif_transpose(file))
-    image = image.convert(MODES[channels]).resize((width, height), Image.Resampling.BILINEAR)
+    image = _resized(image.convert(MODES[channels]), (width, height), resize)
     pixels = torch.from_numpy(np.array(image))
     return pixels.view(height, width, channels).permute(2, 0, 1).contiguous()
+
+
+def _resized(image: Image.Image, size: tuple[int, int], resize: str) -> Image.Image:
+    if resize == "crop":
+        return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+    if resize == "stretch":
+        return image.resize(size, Image.Resampling.BILINEAR)
+    small = ImageOps.contain(image, size, Image.Resampling.BILINEAR)
+    pixels = np.asarray(small)
+    edges = [edge.reshape(-1, *pixels.shape[2:]) for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])]
+    border = np.median(np.concatenate(edges), axis=0).round().astype(int)
+    return ImageOps.pad(small, size, Image.Resampling.BILINEAR, color=tuple(np.atleast_1d(border).tolist()))
 
 
 def border_brightness(images: Tensor) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,11 +16,42 @@ from cnnlab.settings.dataset import Validation
 
 
 def divide(data: ImageData, validation: Validation) -> tuple[Tensor, Tensor]:
-    """Return the indices of `split`, or those of the dataset's own validation split where it brings one."""
-    if not data.own_validation:
-        return split(data.train_labels, validation)
-    index = torch.arange(len(data.train_labels))
-    return index[: -data.own_validation], index[-data.own_validation :]
+    """Return the indices of the training and of the validation images, both in file order.
+
+    Those of `split`, or the dataset's own validation split where it brings one; where images have keys, `random` goes
+    by their content.
+    """
+    if data.own_validation:
+        index = torch.arange(len(data.train_labels))
+        return index[: -data.own_validation], index[-data.own_validation :]
+    if data.train_keys and validation.method == "random" and validation.fraction > 0:
+        key = "dataset.validation.fraction"
+        return by_content(data.train_keys, data.train_labels, validation.fraction, validation.seed, key)
+    return split(data.train_labels, validation)
+
+
+def by_content(keys: Sequence[str], labels: Tensor, fraction: float, seed: int, key: str) -> tuple[Tensor, Tensor]:
+    """Return the int64 indices of the images that stay and of those held out, both in file order.
+
+    Each image's own content decides, so that it stays where it is when others come or go, and copies stay together;
+    about `fraction` of them are held out, and at least one of each class. Raises UsageError for a class of one image.
+    """
+    numbers = torch.tensor([_number(f"{key}:{seed}:{name}") for name in keys], dtype=torch.float64)
+    held_out = numbers < fraction
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        if len(members) < 2:
+            raise UsageError(f"{key}={fraction} needs at least 2 images of every class; the smallest has 1")
+        if not held_out[members].any():
+            held_out[members[numbers[members].argmin()]] = True
+        elif held_out[members].all():
+            held_out[members[numbers[members].argmax()]] = False
+    return (~held_out).nonzero().flatten(), held_out.nonzero().flatten()
+
+
+def _number(text: str) -> float:
+    """Return a number from 0 to 1 that looks random and depends on the text alone."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64
 
 
 def split(labels: Tensor, validation: Validation) -> tuple[Tensor, Tensor]:

@@ -47,18 +47,17 @@ class ImageFolder(Images):
     name: Text = Field(description="your name for these images, for tags, MLflow's experiment and run=best")
     path: str | None = Field(description="a directory with one folder per class, or with train/, val/ and test/")
     image_size: Annotated[
-        Count | Sides, Says("a whole number of pixels of at least 1, or two of them: [height, width]")
-    ] = Field(description="pixels a side that the images are resized to")
-    channels: Literal[1, 3] = Field(description="1 (grey) or 3 (colour)")
+        Literal["auto"] | Count | Sides,
+        Says("auto, a whole number of pixels of at least 1, or two of them: [height, width]"),
+    ] = Field(description="pixels a side that the images are resized to; auto: as the files are, at most 64")
+    channels: Literal["auto", 1, 3] = Field(description="1 (grey) or 3 (colour); auto: as the files are")
+    resize: Literal["crop", "pad", "stretch"] = Field(
+        description="what becomes of another aspect ratio: its ends cut off, a border added, or the image stretched"
+    )
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        description="of every class, held out as the test split unless there is a test/ folder"
+        description="of the images, about, held out as the test split unless there is a test/ folder"
     )
     test_seed: Seed = Field(description="chooses the images of the test split; the same for every run")
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the images in pixels."""
-        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
 
 class _Named(ToldBy):

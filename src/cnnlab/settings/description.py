@@ -11,7 +11,16 @@ from cnnlab.settings.dataset import Dataset
 from cnnlab.settings.model import Model
 from cnnlab.settings.training import Regularization
 
+Keys = Annotated[tuple[str, ...], Strict(False)]
 FORMAT: Literal[2] = 2
+
+
+class KeptImages(Section):
+    """Which images a training knew, by keys of their content: an evaluation goes by this list."""
+
+    train: Keys = Field(description="trained on")
+    val: Keys = Field(description="validated on")
+    test: Keys = Field(description="held out from both")
 
 
 class Description(Section):
@@ -23,4 +32,7 @@ class Description(Section):
     regularization: Regularization = Field(description="dropout is part of the network, the penalties of the objective")
     input_shape: Annotated[tuple[Count, Count, Count], Strict(False)] = Field(description="(C, H, W) of an image")
     class_names: Annotated[tuple[str, ...], Strict(False)] = Field(description="in the order of the logits")
+    images: KeptImages | None = Field(
+        default=None, description="of a user's own images: which were in which split, by content"
+    )
     border: float | None = Field(description="median brightness, 0..255, around the edges of the training images")
