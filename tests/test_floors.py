@@ -20,10 +20,11 @@ FLOORS = (
     ("classifier", "figures", "report"),
     ("console", "tracking", "models", "data", "trainer", "optimizers", "own"),
     ("cli",),
+    ("help",),
     ("compose",),
     ("settings",),
     ("metrics",),
-    ("signals", "process", "errors", "start", "tracking.schema", "cnnlab"),
+    ("signals", "quoting", "process", "errors", "start", "tracking.schema", "cnnlab"),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -37,14 +40,19 @@ def table(output: str) -> dict[str, tuple[str, float]]:
 
 def test_a_folder_is_read_whole_and_drawn(trained, folder):
     done = run(trained.folder, "predict.py", "run=best", f"image={folder}", "hydra.run.dir=predicted")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, "one of the files could not be read"
     found = table(done.stdout)
     assert sorted(found) == [f"{digit}_{kind}" for digit in range(3) for kind in ("light.png", "paper.jpg")]
     for digit in range(3):
         light, paper = found[f"{digit}_light.png"], found[f"{digit}_paper.jpg"]
         assert paper[0] == light[0] and paper[1] == pytest.approx(light[1], abs=0.15), "inverted, it is the same digit"
     assert "inverted: 3 of 6" in done.stdout
-    assert "broken.png cannot be read" in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: image=") and "broken.png cannot be read" in line
+    rows = list(csv.DictReader((trained.folder / "predicted" / "predictions.csv").open(encoding="utf-8")))
+    assert {Path(row["image"]).name: row["class"] for row in rows} == {name: found[name][0] for name in found}
+    for row in rows:
+        assert sum(float(row[str(digit)]) for digit in range(10)) == pytest.approx(1, abs=1e-4)
     picture = np.asarray(Image.open(trained.folder / "predicted" / "predictions.png").convert("L"))
     assert min(picture.shape) > 300 and picture.std() > 5
 

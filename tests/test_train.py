@@ -43,7 +43,7 @@ def statuses(folder: Path) -> list[str]:
 class TestScreen:
     def test_says_one_line_an_epoch_and_a_closing_block(self, trained):
         epochs = re.findall(
-            r"^epoch (\d)/3  train/loss [\d.]+  train/acc [\d.]+  val/loss [\d.]+  val/acc [\d.]+  [\d.]+ s$",
+            r"^epoch (\d)/3  train/loss [\d.]+ acc [\d.]+  val/loss [\d.]+ acc [\d.]+  [\d.]+ s$",
             trained.output,
             re.MULTILINE,
         )

@@ -14,8 +14,10 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab import process
-from cnnlab.errors import UsageError, disk_is_full
+from cnnlab.errors import Incomplete, UsageError, disk_is_full
+from cnnlab.quoting import quote_texts
 from cnnlab.signals import Interruption, interruptible
+from cnnlab.start import ROOT
 
 USAGE = 2
 _codes = [0]
@@ -25,9 +27,16 @@ _begun: list[Path] = []  # folders of the jobs whose configuration was composed
 def enter(main: Callable[[], None]) -> NoReturn:
     """Run a command's `@hydra.main` function and exit with the worst code of its jobs; a multirun has several."""
     process.set_environment()
+    sys.argv[1:] = quote_texts(sys.argv[1:])
+    door = Path(sys.argv[0]).stem
     debugging = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it cannot compose, and does not print it
     try:
+        if any(item in ("--help", "-h") for item in sys.argv[1:]):
+            from cnnlab.help import help_text
+
+            print_out(help_text(door, ROOT / "conf", sys.argv[1:]))
+            sys.exit(0)
         main()
         sys.stdout.flush()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -35,7 +44,7 @@ def enter(main: Callable[[], None]) -> NoReturn:
             raise
         from cnnlab.compose import composing_error
 
-        tell([composing_error(error, Path(sys.argv[0]).stem)])
+        tell([composing_error(error, door)])
         sys.exit(USAGE)
     except BrokenPipeError:
         _leave_reader()
@@ -71,6 +80,9 @@ def plain_errors() -> Iterator[Path]:
         tell(error.problems)
         _codes.append(USAGE)
         _remove_empty(folder)
+    except Incomplete as error:
+        tell(error.problems)
+        _codes.append(1)
     except Exception as error:
         if not disk_is_full(error):
             raise

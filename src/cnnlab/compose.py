@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hydra.errors import MissingConfigException
+from hydra.errors import MissingConfigException, OverrideParseException
 
 from cnnlab.errors import one_line, unknown
 from cnnlab.settings.base import Section
@@ -21,6 +21,10 @@ def composing_error(error: Exception, door: str) -> str:
     if isinstance(error, MissingConfigException) and error.options is not None and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return unknown(group, name, error.options)
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        if not value.startswith(("[", "{")):
+            return f"{error.override} cannot be read; put its value into quotes: \"{key}='{value}'\""
     text = str(error)
     if found := NO_KEY.search(text):
         key = found[1] or found[2]
@@ -30,9 +34,17 @@ def composing_error(error: Exception, door: str) -> str:
     return "configuration: " + ("; ".join(said[:2]) or one_line(error))
 
 
+# What each command takes; of a sweep beside its own section.
+SECTIONS: dict[str, type[Section]] = {
+    "train": Training,
+    "sweep": Training,
+    "evaluate": Evaluation,
+    "predict": Prediction,
+}
+
+
 def known_keys(door: str) -> list[str]:
     """Return every setting of a command, as one writes it on the command line."""
     if door == "sweep":
         return [*keys(Training), *keys(Sweep, "sweep.")]
-    kinds: dict[str, type[Section]] = {"evaluate": Evaluation, "predict": Prediction}
-    return keys(kinds.get(door, Training))
+    return keys(SECTIONS.get(door, Training))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from itertools import groupby
 
 import pytorch_lightning as pl
 from rich.console import Console
@@ -26,7 +27,10 @@ class EpochLines:
 
     def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
         shown = [f"epoch {f'{epoch}{self.of}':>{2 * self.width - 1}}"]
-        shown += [f"{name} {metrics[name]:.4f}" for name in CURVES if name in metrics]
+        for split, names in groupby((name for name in CURVES if name in metrics), key=lambda name: name.split("/")[0]):
+            # The split is named once: two of them have to fit into 80 columns.
+            values = " ".join(f"{name.split('/')[1]} {metrics[name]:.4f}" for name in names)
+            shown.append(f"{split}/{values}")
         console.print("  ".join([*shown, f"{metrics[Metric.EPOCH_SECONDS]:.1f} s"]), soft_wrap=True)
 
 
@@ -81,9 +85,15 @@ def show_closing(rows: Mapping[str, str]) -> None:
     """Print the closing block: one row a fact, each on a line of its own however long it is."""
     if console.is_terminal:
         table = Table.grid(padding=(0, 2))
+        room = console.width - max(map(len, rows)) - 8
         for name, value in rows.items():
-            table.add_row(f"[bold]{name}[/bold]", value)
+            if len(value) <= room:
+                table.add_row(f"[bold]{name}[/bold]", value)
         console.print(Panel(table, title="result", title_align="left", expand=False))
+        for name, value in rows.items():
+            if len(value) > room:  # a link or a command to copy: a frame would break it
+                console.print(f"[bold]{name}[/bold]", soft_wrap=True)
+                console.print(value, soft_wrap=True, markup=False)
         return
     width = max(map(len, rows))
     for name, value in rows.items():

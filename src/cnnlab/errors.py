@@ -21,6 +21,14 @@ class UsageError(Exception):
         self.problems = list(problems)
 
 
+class Incomplete(Exception):
+    """A command did what it could; the problems say what it could not. Exit code 1."""
+
+    def __init__(self, *problems: str):
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
 class DiskFull(BaseException):
     """The disk is full; no Exception, because Optuna takes those for the failure of one trial and goes on."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from cnnlab import process
 from cnnlab.checkpoint import Saved, find_saved
 from cnnlab.console import console
 from cnnlab.data.pixels import border_brightness, read_image, readable_extensions
-from cnnlab.errors import UsageError, one_line
+from cnnlab.errors import Incomplete, UsageError, one_line
 from cnnlab.figures.canvas import lettering
 from cnnlab.figures.samples import draw_probabilities
 from cnnlab.settings.commands import Prediction
@@ -31,15 +32,16 @@ NAMED = 3  # classes named beside the most probable one in the table
 def predict(config: DictConfig, folder: Path) -> dict[Path, Tensor]:
     """Print and draw what the classifier of `run` or `checkpoint` says about `image`, a file or a folder of files.
 
-    Pictures go to `folder`. Returns the probabilities [classes] of every image. Raises UsageError for images and
-    classifiers that are not there.
+    Pictures go to `folder`, and of a folder of images a table, predictions.csv. Returns the probabilities [classes] of
+    every image. Raises UsageError for images and classifiers that are not there, and Incomplete, when all else is done,
+    for files that cannot be read.
     """
     process.begin()
     settings = read(Prediction, resolve(config))
     invert = settings.invert
     paths = image_files(settings.image)
     saved = find_saved(settings)
-    found = read_all(paths, saved)
+    found, failures = read_all(paths, saved)
     inverted = [
         path
         for path, image in found.items()
@@ -56,7 +58,24 @@ def predict(config: DictConfig, folder: Path) -> dict[Path, Tensor]:
         )
     for picture in draw(folder, list(found), images, probabilities, saved.class_names):
         console.print(f"picture: {picture}", soft_wrap=True)
+    if len(paths) > 1:
+        console.print(f"table: {write_table(folder, list(found), probabilities, saved.class_names)}", soft_wrap=True)
+    if failures:
+        raise Incomplete(*failures)
     return dict(zip(found, probabilities, strict=True))
+
+
+def write_table(folder: Path, paths: list[Path], probabilities: Tensor, class_names: tuple[str, ...]) -> Path:
+    """Write one line an image: its path, the most probable class, and the probability of every class."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / "predictions.csv"
+    with target.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "class", "probability", *class_names])
+        for path, row in zip(paths, probabilities.tolist(), strict=True):
+            best = max(range(len(row)), key=row.__getitem__)
+            writer.writerow([path, class_names[best], *(f"{value:.6f}" for value in (row[best], *row))])
+    return target
 
 
 def image_files(image: object) -> list[Path]:
@@ -79,8 +98,8 @@ def image_files(image: object) -> list[Path]:
     return files
 
 
-def read_all(paths: list[Path], saved: Saved) -> dict[Path, Tensor]:
-    """Return the images as the network takes them, uint8 [C, H, W]; names those that cannot be read."""
+def read_all(paths: list[Path], saved: Saved) -> tuple[dict[Path, Tensor], list[str]]:
+    """Return the images as the network takes them, uint8 [C, H, W], and a line for each that cannot be read."""
     channels, height, width = saved.input_shape
     dataset = saved.description.dataset
     resize = dataset.resize if isinstance(dataset, ImageFolder) else "stretch"
@@ -92,9 +111,7 @@ def read_all(paths: list[Path], saved: Saved) -> dict[Path, Tensor]:
             failures.append(f"image={path} cannot be read: {one_line(error)}")
     if not images:
         raise UsageError(*failures)
-    for line in failures:
-        console.print(line, soft_wrap=True, markup=False)
-    return images
+    return images, failures
 
 
 def must_invert(image: Tensor, border: float | None) -> bool:

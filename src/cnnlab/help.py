@@ -1,0 +1,106 @@
+"""What a command takes: its groups, and every setting with its value, its range and its sentence."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+from pydantic import Discriminator
+from pydantic.fields import FieldInfo
+
+from cnnlab.compose import SECTIONS
+from cnnlab.errors import shown
+from cnnlab.settings.base import Own, Section, ToldBy
+from cnnlab.settings.keys import sections_of
+from cnnlab.settings.read import allowed
+from cnnlab.settings.sweep import Sweep
+
+WIDTH = 80
+OWN_FOLDER = ("--config-dir", "-cd")
+
+
+def help_text(door: str, folder: Path, arguments: Sequence[str]) -> str:
+    """Return the help of the command `door`, for the groups that `arguments` choose; `folder` is conf/.
+
+    Raises what Hydra raises for arguments it cannot compose.
+    """
+    overrides, own = _split(arguments)
+    if own:
+        overrides.append(f"hydra.searchpath=['file://{Path(own).resolve()}']")
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        config = compose(door, overrides, return_hydra_config=True)
+        loader = GlobalHydra.instance().config_loader()
+        groups = [group for group in config.hydra.runtime.choices if not group.startswith("hydra/")]
+        options = {group: loader.get_group_options(group) for group in groups}
+    about = OmegaConf.to_container(config.hydra.help, resolve=True)
+    del config.hydra
+    values = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(about, dict) and isinstance(values, dict)
+    plain = {str(key): value for key, value in values.items()}
+    lines = [str(about["header"]).rstrip(), "", "Groups, chosen by GROUP=OPTION:"]
+    for group, names in options.items():
+        lines += _wrapped(f"{group}: {', '.join(names)}")
+    lines += ["", "Settings, changed by KEY=VALUE; here with their values:"]
+    for line in settings_lines(SECTIONS[door], plain):
+        lines += _wrapped(line)
+    if door == "sweep":
+        inner = plain.get("sweep")
+        for line in settings_lines(Sweep, inner if isinstance(inner, Mapping) else {}, "sweep."):
+            lines += _wrapped(line)
+    return "\n".join([*lines, "", str(about["footer"]).rstrip()])
+
+
+def settings_lines(kind: type[Section], values: Mapping[str, object], path: str = "") -> Iterator[str]:
+    """Yield a line for each setting of a section: `key=value: what it is; what it takes`."""
+    for name, field in kind.model_fields.items():
+        key, value = field.alias or name, values.get(field.alias or name)
+        section = _chosen(field, value)
+        if section is not None and isinstance(value, Mapping):
+            yield from settings_lines(section, value, f"{path}{key}.")
+        elif section is None:
+            yield f"{path}{key}={_short(value)}: {field.description}; {allowed(field.annotation, field.metadata)}"
+        else:
+            yield f"{path}{key}={_short(value)}: {field.description}"
+    if kind is not Own:
+        return
+    for key, value in values.items():
+        if key not in ("_target_", "name"):
+            yield f"{path}{key}={_short(value)}: an argument of your own code"
+
+
+def _chosen(field: FieldInfo, value: object) -> type[Section] | None:
+    """Return the class that reads a section with this value; None for a plain field."""
+    choices = sections_of(field.annotation, field.metadata)
+    if "" in choices or not choices:
+        return choices.get("")
+    for item in field.metadata:
+        if isinstance(item, Discriminator) and isinstance(item.discriminator, ToldBy):
+            return choices.get(str(item.discriminator(value)), next(iter(choices.values())))
+    return None
+
+
+def _short(value: object) -> str:
+    return value if isinstance(value, str) else shown(value)
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """Return the overrides among a command's arguments, and the user's own folder of configuration."""
+    own = None
+    overrides = []
+    rest = iter(arguments)
+    for item in rest:
+        if item in OWN_FOLDER:
+            own = next(rest, None)
+        elif item.startswith("--config-dir="):
+            own = item.partition("=")[2]
+        elif not item.startswith("-"):
+            overrides.append(item)
+    return overrides, own
+
+
+def _wrapped(line: str) -> list[str]:
+    return textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)

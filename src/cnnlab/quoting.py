@@ -1,0 +1,46 @@
+"""Paths and addresses on a command line, put in quotes before Hydra's grammar trips over them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# Settings whose value is a text and nothing else, whatever it looks like.
+TEXTS = (
+    "image",
+    "checkpoint",
+    "run",
+    "dataset.path",
+    "dataset.root",
+    "dataset.name",
+    "tracking.uri",
+    "tracking.experiment_name",
+    "tracking.run_name",
+    "sweep.storage",
+    "sweep.name",
+)
+OVERRIDE = re.compile(rf"(\+{{0,2}}(?:{'|'.join(map(re.escape, TEXTS))}))=(.*)", re.DOTALL)
+PLAIN = re.compile(r"(?![\d.+-])[A-Za-z0-9_./@%+-]*")  # what Hydra takes for the text it is; not a number
+MULTIRUN = ("-m", "--multirun")
+
+
+def quote_texts(arguments: Sequence[str]) -> list[str]:
+    """Return a command's arguments with the values of `TEXTS` in quotes where Hydra would read something else in them.
+
+    Left as they are: values in quotes, null, interpolations, and the commas of a multirun.
+    """
+    several = any(item in MULTIRUN for item in arguments)
+    return [_quoted(item, several) for item in arguments]
+
+
+def _quoted(argument: str, several: bool) -> str:
+    found = OVERRIDE.fullmatch(argument)
+    if found is None:
+        return argument
+    key, value = found.groups()
+    in_quotes = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    if in_quotes or value == "null" or "${" in value or (several and "," in value) or PLAIN.fullmatch(value):
+        return argument
+    # A backslash is one, except before a quote.
+    escaped = re.sub(r"(\\*)(?:'|$)", lambda end: end[1] * 2 + ("\\'" if end[0].endswith("'") else ""), value)
+    return f"{key}='{escaped}'"
