@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import re
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
+from rich.console import Console
 
+from cnnlab.console import show_closing
 from cnnlab.quoting import quote_texts
 from commands import run
 
@@ -87,3 +92,14 @@ def test_epoch_lines_fit_80_columns(trained):
     lines = [line for line in trained.output.splitlines() if line.startswith("epoch ")]
     assert len(lines) == 3 and max(map(len, lines)) <= 80
     assert all("train/loss" in line and "val/loss" in line for line in lines)
+
+
+def test_on_a_terminal_links_and_commands_are_not_broken(monkeypatch):
+    screen = Console(force_terminal=True, width=80, file=io.StringIO(), highlight=False)
+    monkeypatch.setattr("cnnlab.console.console", screen)
+    link = "make ui, then http://127.0.0.1:5000/#/experiments/1/runs/6d7da29401a1461284dd01bfe6eb2307?workflowType=x"
+    show_closing({"test/acc": "0.9833", "open it": link})
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in screen.file.getvalue().splitlines()]
+    assert link in lines
+    assert max(len(line) for line in lines if line != link) <= 80
+    assert any("test/acc" in line and "0.9833" in line for line in lines)
