@@ -34,17 +34,16 @@ def composing_error(error: Exception, door: str) -> str:
     return "configuration: " + ("; ".join(said[:2]) or one_line(error))
 
 
-# What each command takes; of a sweep beside its own section.
-SECTIONS: dict[str, type[Section]] = {
-    "train": Training,
-    "sweep": Training,
-    "evaluate": Evaluation,
-    "predict": Prediction,
+# What each command takes, by the section's key: '' for the top level.
+SECTIONS: dict[str, dict[str, type[Section]]] = {
+    "train": {"": Training},
+    "sweep": {"": Training, "sweep": Sweep},
+    "evaluate": {"": Evaluation},
+    "predict": {"": Prediction},
 }
 
 
 def known_keys(door: str) -> list[str]:
     """Return every setting of a command, as one writes it on the command line."""
-    if door == "sweep":
-        return [*keys(Training), *keys(Sweep, "sweep.")]
-    return keys(SECTIONS.get(door, Training))
+    sections = SECTIONS.get(door, SECTIONS["train"])
+    return [key for name, kind in sections.items() for key in keys(kind, f"{name}." if name else "")]

@@ -13,20 +13,20 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-class UsageError(Exception):
-    """One or more problems a user can mend; the command prints one line for each and exits with code 2."""
+class Told(Exception):
+    """One or more problems; the command prints one line for each instead of a traceback."""
 
     def __init__(self, *problems: str):
         super().__init__("\n".join(problems))
         self.problems = list(problems)
 
 
-class Incomplete(Exception):
-    """A command did what it could; the problems say what it could not. Exit code 1."""
+class UsageError(Told):
+    """What a user can mend; exit code 2."""
 
-    def __init__(self, *problems: str):
-        super().__init__("\n".join(problems))
-        self.problems = list(problems)
+
+class Incomplete(Told):
+    """What a command could not do, beside all that it did; exit code 1."""
 
 
 class DiskFull(BaseException):

@@ -17,7 +17,6 @@ from cnnlab.errors import shown
 from cnnlab.settings.base import Own, Section, ToldBy
 from cnnlab.settings.keys import sections_of
 from cnnlab.settings.read import allowed
-from cnnlab.settings.sweep import Sweep
 
 WIDTH = 80
 OWN_FOLDER = ("--config-dir", "-cd")
@@ -45,11 +44,10 @@ def help_text(door: str, folder: Path, arguments: Sequence[str]) -> str:
     for group, names in options.items():
         lines += _wrapped(f"{group}: {', '.join(names)}")
     lines += ["", "Settings, changed by KEY=VALUE; here with their values:"]
-    for line in settings_lines(SECTIONS[door], plain):
-        lines += _wrapped(line)
-    if door == "sweep":
-        inner = plain.get("sweep")
-        for line in settings_lines(Sweep, inner if isinstance(inner, Mapping) else {}, "sweep."):
+    for name, kind in SECTIONS[door].items():
+        section = plain[name] if name else plain
+        assert isinstance(section, Mapping)
+        for line in settings_lines(kind, section, f"{name}." if name else ""):
             lines += _wrapped(line)
     return "\n".join([*lines, "", str(about["footer"]).rstrip()])
 
@@ -57,7 +55,8 @@ def help_text(door: str, folder: Path, arguments: Sequence[str]) -> str:
 def settings_lines(kind: type[Section], values: Mapping[str, object], path: str = "") -> Iterator[str]:
     """Yield a line for each setting of a section: `key=value: what it is; what it takes`."""
     for name, field in kind.model_fields.items():
-        key, value = field.alias or name, values.get(field.alias or name)
+        key = field.alias or name
+        value = values.get(key)
         section = _chosen(field, value)
         if section is not None and isinstance(value, Mapping):
             yield from settings_lines(section, value, f"{path}{key}.")

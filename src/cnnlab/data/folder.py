@@ -50,15 +50,12 @@ def load(dataset: ImageFolder) -> ImageData:
     problems += _too_few(path, parts[TRAIN], 1 + len(divided), purpose)
     channels, size = form_of(dataset, [file for part in parts.values() for files in part.values() for file in files])
     read = {split: _read(part, channels, size, dataset.resize) for split, part in parts.items()}
-    problems += _unreadable(path, [failure for _, _, failures in read.values() for failure in failures])
+    problems += _unreadable(path, [failure for _, _, _, failures in read.values() for failure in failures])
     if problems:
         raise UsageError(*problems)
-    keys = {split: [content_key(file) for files in part.values() for file in files] for split, part in parts.items()}
-    train_images, train_labels, _ = read[TRAIN]
-    train_keys = keys[TRAIN]
+    train_images, train_labels, train_keys, _ = read[TRAIN]
     if TEST in read:
-        test_images, test_labels, _ = read[TEST]
-        test_keys = keys[TEST]
+        test_images, test_labels, test_keys, _ = read[TEST]
     else:
         key = "dataset.test_fraction"
         train, test = by_content(train_keys, train_labels, dataset.test_fraction, dataset.test_seed, key)
@@ -70,7 +67,7 @@ def load(dataset: ImageFolder) -> ImageData:
         own_validation = len(read[VALIDATION][1])
         train_images = torch.cat([train_images, read[VALIDATION][0]])
         train_labels = torch.cat([train_labels, read[VALIDATION][1]])
-        train_keys = [*train_keys, *keys[VALIDATION]]
+        train_keys = [*train_keys, *read[VALIDATION][2]]
     layout = [describe_splits(folders, path, dataset), describe_form(dataset, channels, size)]
     return ImageData(
         name=dataset.name,
@@ -81,7 +78,7 @@ def load(dataset: ImageFolder) -> ImageData:
         class_names=tuple(parts[TRAIN]),
         source=os.fspath(path.resolve()),
         own_validation=own_validation,
-        layout="\n".join([*layout, *copies(parts, keys, path)]),
+        layout="\n".join([*layout, *copies(parts, {split: keys for split, (_, _, keys, _) in read.items()}, path)]),
         train_keys=tuple(train_keys),
         test_keys=tuple(test_keys),
     )
@@ -197,14 +194,17 @@ def _names(names: list[str]) -> str:
 
 def _read(
     classes: ClassFiles, channels: int, size: tuple[int, int], resize: str
-) -> tuple[Tensor, Tensor, list[tuple[Path, str]]]:
+) -> tuple[Tensor, Tensor, list[str], list[tuple[Path, str]]]:
+    """Return images, labels and content keys in file order, and the files that cannot be read with their reasons."""
     files = [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
     images = torch.empty(len(files), channels, *size, dtype=torch.uint8)
+    keys = [""] * len(files)
 
     def decode(position: int) -> str | None:
         # A damaged file can raise almost anything in a decoder, and each is the file's fault.
         try:
             images[position] = read_image(files[position][0], channels, size, resize)
+            keys[position] = content_key(files[position][0])
         except Exception as error:
             return one_line(error)
         return None
@@ -213,4 +213,4 @@ def _read(
     with ThreadPoolExecutor() as pool:
         reasons = list(pool.map(decode, range(len(files))))
     failures = [(files[position][0], reason) for position, reason in enumerate(reasons) if reason is not None]
-    return images, torch.tensor([label for _, label in files], dtype=torch.int64), failures
+    return images, torch.tensor([label for _, label in files], dtype=torch.int64), keys, failures

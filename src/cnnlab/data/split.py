@@ -36,12 +36,11 @@ def by_content(keys: Sequence[str], labels: Tensor, fraction: float, seed: int, 
     Each image's own content decides, so that it stays where it is when others come or go, and copies stay together;
     about `fraction` of them are held out, and at least one of each class. Raises UsageError for a class of one image.
     """
+    _need_two_a_class(labels.unique(return_counts=True)[1].min().item(), fraction, key)
     numbers = torch.tensor([_number(f"{key}:{seed}:{name}") for name in keys], dtype=torch.float64)
     held_out = numbers < fraction
     for label in labels.unique():
         members = (labels == label).nonzero().flatten()
-        if len(members) < 2:
-            raise UsageError(f"{key}={fraction} needs at least 2 images of every class; the smallest has 1")
         if not held_out[members].any():
             held_out[members[numbers[members].argmin()]] = True
         elif held_out[members].all():
@@ -79,8 +78,7 @@ def stratified(labels: Tensor, fraction: float, seed: int, key: str) -> tuple[Te
     _, counts = np.unique(labels.numpy(), return_counts=True)
     total, classes = len(labels), len(counts)
     held_out = math.ceil(total * fraction)
-    if counts.min() < 2:
-        raise UsageError(f"{key}={fraction} needs at least 2 images of every class; the smallest has {counts.min()}")
+    _need_two_a_class(counts.min(), fraction, key)
     if held_out < classes or total - held_out < classes:
         raise UsageError(
             f"{key}={fraction} divides {total} images into {total - held_out} and {held_out}, too few for {classes} "
@@ -92,6 +90,11 @@ def stratified(labels: Tensor, fraction: float, seed: int, key: str) -> tuple[Te
         np.arange(total), test_size=held_out, random_state=seed, stratify=labels.numpy(), shuffle=True
     )
     return torch.from_numpy(np.sort(stay)), torch.from_numpy(np.sort(leave))
+
+
+def _need_two_a_class(smallest: int, fraction: float, key: str) -> None:
+    if smallest < 2:
+        raise UsageError(f"{key}={fraction} needs at least 2 images of every class; the smallest has {smallest}")
 
 
 def _last(labels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
