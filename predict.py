@@ -18,7 +18,7 @@ from cnnlab.cli import enter, plain_errors
 @hydra.main(version_base="1.3", config_path="conf", config_name="predict")
 def main(config: DictConfig) -> None:
     with plain_errors() as folder:
-        from cnnlab.predict import predict  # imports torch: --help must not wait for it
+        from cnnlab.prediction import predict  # imports torch: --help must not wait for it
 
         predict(config, folder)
 

@@ -18,7 +18,7 @@ from cnnlab.cli import enter, plain_errors
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> None:
     with plain_errors() as folder:
-        from cnnlab.train import train  # imports torch: --help must not wait for it
+        from cnnlab.training import train  # imports torch: --help must not wait for it
 
         train(config, folder)
 

@@ -33,7 +33,7 @@ from cnnlab.plan import Plan, make_plan, read_training
 from cnnlab.settings.commands import Training
 from cnnlab.settings.read import resolve
 from cnnlab.tracking.run import open_run
-from cnnlab.train import fit
+from cnnlab.training import fit
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 

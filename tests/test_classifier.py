@@ -15,7 +15,7 @@ from cnnlab.classifier import Classifier
 from cnnlab.data.scaling import Scaling
 from cnnlab.metrics import EpochSums
 from cnnlab.plan import make_plan
-from cnnlab.train import fit
+from cnnlab.training import fit
 from commands import command, environment, settings
 
 PLAIN = settings("regularization=none").regularization

@@ -14,8 +14,8 @@ from commands import ROOT
 # room, the first part of its name; `cnnlab` itself is the version.
 FLOORS = (
     ("train.py", "sweep.py", "evaluate.py", "predict.py"),
-    ("sweep", "evaluate", "predict"),
-    ("train", "checkpoint"),
+    ("sweeps", "evaluation", "prediction"),
+    ("training", "checkpoint"),
     ("plan",),
     ("classifier", "figures", "report"),
     ("console", "tracking", "models", "data", "trainer", "optimizers", "own"),

@@ -6,7 +6,7 @@ import pytest
 
 from cnnlab.errors import UsageError
 from cnnlab.plan import make_plan
-from cnnlab.train import fit
+from cnnlab.training import fit
 from commands import settings
 
 

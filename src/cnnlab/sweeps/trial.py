@@ -20,14 +20,14 @@ from cnnlab.plan import Plan, make_plan, read_training
 from cnnlab.settings.base import flatten
 from cnnlab.settings.commands import Tracking
 from cnnlab.settings.read import read, resolve
-from cnnlab.sweep.goals import Goals, cost
-from cnnlab.sweep.setup import Setup, reason_kept
-from cnnlab.sweep.space import Parameter, Space, apply, section
-from cnnlab.sweep.storage import RUN, run_name
-from cnnlab.sweep.study import DUPLICATE, RESULT
+from cnnlab.sweeps.goals import Goals, cost
+from cnnlab.sweeps.setup import Setup, reason_kept
+from cnnlab.sweeps.space import Parameter, Space, apply, section
+from cnnlab.sweeps.storage import RUN, run_name
+from cnnlab.sweeps.study import DUPLICATE, RESULT
 from cnnlab.tracking.run import TrackedRun, open_run
 from cnnlab.tracking.schema import BEST, COST, MONITORS, SEED_PREFIX, Metric, Monitor, Role, Tag
-from cnnlab.train import fit, settings_tags
+from cnnlab.training import fit, settings_tags
 
 
 class Diverged(Exception):

@@ -16,8 +16,8 @@ from optuna.trial import TrialState
 
 from cnnlab.report.leaderboard import make_rows
 from cnnlab.report.read import read_runs
-from cnnlab.sweep.storage import RUN
-from cnnlab.sweep.study import RESULT, counted
+from cnnlab.sweeps.storage import RUN
+from cnnlab.sweeps.study import RESULT, counted
 from sweep_commands import ROOT, reported, run, start, study_in, tracked, tracked_runs
 
 SWEEP = ["trainer.max_epochs=2", "pruner=none", "sweep.final_seeds=2", "tracking.log_model=false"]

@@ -16,14 +16,14 @@ from optuna.trial import TrialState
 from cnnlab.settings.commands import Tracking
 from cnnlab.settings.read import read, resolve
 from cnnlab.settings.sweep import Sweep, WorkerOrder
-from cnnlab.sweep.goals import Goals, cost
-from cnnlab.sweep.order import SWEEP_SECTIONS
-from cnnlab.sweep.setup import DatasetCache, Setup
-from cnnlab.sweep.space import apply, read_space
-from cnnlab.sweep.storage import PARENT_RUN, RUN, run_name
-from cnnlab.sweep.study import DUPLICATE, REASON, RESULT, open_study, requeue
-from cnnlab.sweep.trial import Task
-from cnnlab.sweep.worker import drain, hopeless
+from cnnlab.sweeps.goals import Goals, cost
+from cnnlab.sweeps.order import SWEEP_SECTIONS
+from cnnlab.sweeps.setup import DatasetCache, Setup
+from cnnlab.sweeps.space import apply, read_space
+from cnnlab.sweeps.storage import PARENT_RUN, RUN, run_name
+from cnnlab.sweeps.study import DUPLICATE, REASON, RESULT, open_study, requeue
+from cnnlab.sweeps.trial import Task
+from cnnlab.sweeps.worker import drain, hopeless
 from cnnlab.tracking.run import create_run
 from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.store import prepare

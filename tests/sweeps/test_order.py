@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from cnnlab.errors import UsageError
-from cnnlab.sweep.methods import build_pruner, build_sampler
-from cnnlab.sweep.order import read_order
+from cnnlab.sweeps.methods import build_pruner, build_sampler
+from cnnlab.sweeps.order import read_order
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SEARCHES = {

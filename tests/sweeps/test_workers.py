@@ -10,7 +10,7 @@ import pytest
 from cnnlab.process import available_cores, share, visible_devices
 from cnnlab.settings.read import read
 from cnnlab.settings.sweep import Sweep, WorkerOrder
-from cnnlab.sweep.workers import WorkerPool, WorkersFailed
+from cnnlab.sweeps.workers import WorkerPool, WorkersFailed
 from commands import composed
 
 
@@ -36,7 +36,7 @@ def test_only_cores_this_process_may_use_count():
 
 
 def test_workers_that_cannot_start_are_given_up_with_their_last_words(tmp_path, monkeypatch):
-    monkeypatch.setattr("cnnlab.sweep.workers.DEATHS", 1)
+    monkeypatch.setattr("cnnlab.sweeps.workers.DEATHS", 1)
     order = WorkerOrder(
         study="study",
         sweep=read(Sweep, composed("sweep.name=study", config_name="sweep")["sweep"]),

@@ -8,8 +8,8 @@ from optuna.distributions import CategoricalDistribution
 from cnnlab.errors import UsageError
 from cnnlab.own import called, own
 from cnnlab.settings.base import Own
-from cnnlab.sweep.goals import Goals
-from cnnlab.sweep.space import Space
+from cnnlab.sweeps.goals import Goals
+from cnnlab.sweeps.space import Space
 
 GRID = "optuna.samplers.GridSampler"
 CMAES = "optuna.samplers.CmaEsSampler"

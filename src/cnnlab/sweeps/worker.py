@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import optuna
 
     from cnnlab.settings.sweep import WorkerOrder
-    from cnnlab.sweep.storage import StudyLock
+    from cnnlab.sweeps.storage import StudyLock
 
 # Exit codes that tell the launch not to start another worker.
 HOPELESS = 3  # every trial fails
@@ -53,13 +53,13 @@ def work(order: WorkerOrder) -> int:
     import mlflow
     from omegaconf import DictConfig, OmegaConf
 
-    from cnnlab.sweep.goals import Goals
-    from cnnlab.sweep.methods import build_pruner, build_sampler
-    from cnnlab.sweep.setup import DatasetCache, Setup
-    from cnnlab.sweep.space import read_space
-    from cnnlab.sweep.study import open_study
-    from cnnlab.sweep.trial import Task
-    from cnnlab.sweep.winner import Winner
+    from cnnlab.sweeps.goals import Goals
+    from cnnlab.sweeps.methods import build_pruner, build_sampler
+    from cnnlab.sweeps.setup import DatasetCache, Setup
+    from cnnlab.sweeps.space import read_space
+    from cnnlab.sweeps.study import open_study
+    from cnnlab.sweeps.trial import Task
+    from cnnlab.sweeps.winner import Winner
 
     config = OmegaConf.create(order.config)
     assert isinstance(config, DictConfig)
@@ -91,7 +91,7 @@ def drain(
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
-    from cnnlab.sweep.study import offered
+    from cnnlab.sweeps.study import offered
 
     while True:
         if hopeless(study, order.since, order.sweep.stop_after_failures):
@@ -134,7 +134,7 @@ def hopeless(study: optuna.Study, since: int, limit: int) -> bool:
     """Return whether `limit` trials from number `since` on ended, and every one of them failed."""
     from optuna.trial import TrialState
 
-    from cnnlab.sweep.study import REASON
+    from cnnlab.sweeps.study import REASON
 
     ended = [trial for trial in study.get_trials(deepcopy=False)[since:] if trial.state.is_finished()]
     failed = [trial for trial in ended if trial.state == TrialState.FAIL and REASON in trial.user_attrs]

@@ -10,12 +10,12 @@ from cnnlab import process
 from cnnlab.plan import make_plan, read_training
 from cnnlab.settings.base import LARGEST_SEED
 from cnnlab.settings.read import resolve
-from cnnlab.sweep.setup import Setup, reason_kept
-from cnnlab.sweep.storage import RUN, SEED, run_name
-from cnnlab.sweep.study import RESULT
+from cnnlab.sweeps.setup import Setup, reason_kept
+from cnnlab.sweeps.storage import RUN, SEED, run_name
+from cnnlab.sweeps.study import RESULT
 from cnnlab.tracking.run import open_run
 from cnnlab.tracking.schema import Metric, Role, Tag
-from cnnlab.train import start_tags, train_and_test
+from cnnlab.training import start_tags, train_and_test
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from cnnlab.errors import UsageError
 from cnnlab.settings.base import Own
 from cnnlab.settings.read import read
 from cnnlab.settings.sweep import Sweep
-from cnnlab.sweep.goals import Goals
-from cnnlab.sweep.methods import build_pruner, build_sampler
-from cnnlab.sweep.space import Space, parse
-from cnnlab.sweep.study import counted, offered, open_study, requeue
-from cnnlab.sweep.trial import suggest
+from cnnlab.sweeps.goals import Goals
+from cnnlab.sweeps.methods import build_pruner, build_sampler
+from cnnlab.sweeps.space import Space, parse
+from cnnlab.sweeps.study import counted, offered, open_study, requeue
+from cnnlab.sweeps.trial import suggest
 from commands import composed
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

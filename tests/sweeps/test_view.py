@@ -11,8 +11,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 from rich.console import Console
 
-from cnnlab.sweep.goals import Goals
-from cnnlab.sweep.view import View, duration, mean_and_spread, tally
+from cnnlab.sweeps.goals import Goals
+from cnnlab.sweeps.view import View, duration, mean_and_spread, tally
 
 START = datetime(2026, 1, 1)
 

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnlab.console import console
-from cnnlab.sweep.goals import Goals
-from cnnlab.sweep.storage import superseded
-from cnnlab.sweep.study import DUPLICATE, REASON
+from cnnlab.sweeps.goals import Goals
+from cnnlab.sweeps.storage import superseded
+from cnnlab.sweeps.study import DUPLICATE, REASON
 
 
 class View:

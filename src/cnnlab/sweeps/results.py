@@ -14,13 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnnlab.settings.base import flatten
 from cnnlab.settings.commands import Training
-from cnnlab.sweep.goals import Goals
-from cnnlab.sweep.order import Order
-from cnnlab.sweep.plots import draw
-from cnnlab.sweep.space import Space, apply
-from cnnlab.sweep.storage import HISTORY, RUN, hidden
-from cnnlab.sweep.study import DUPLICATE, REASON, RESULT
-from cnnlab.sweep.view import cut_short, mean_and_spread, number, parameters, tally
+from cnnlab.sweeps.goals import Goals
+from cnnlab.sweeps.order import Order
+from cnnlab.sweeps.plots import draw
+from cnnlab.sweeps.space import Space, apply
+from cnnlab.sweeps.storage import HISTORY, RUN, hidden
+from cnnlab.sweeps.study import DUPLICATE, REASON, RESULT
+from cnnlab.sweeps.view import cut_short, mean_and_spread, number, parameters, tally
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import BEST_TRIAL, TRIALS, WINNER, Metric, Tag
 from cnnlab.tracking.store import page_of

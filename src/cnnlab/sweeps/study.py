@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab.errors import UsageError, disk_is_full, one_line
 from cnnlab.settings.sweep import Sweep
-from cnnlab.sweep.storage import OWNER, Retry, SharedStorage, StudyLock, hidden, is_dead, superseded
+from cnnlab.sweeps.storage import OWNER, Retry, SharedStorage, StudyLock, hidden, is_dead, superseded
 
 # User attributes of a trial, beyond those of `storage`.
 REASON = "reason"  # why it failed

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from cnnlab.sweep.study import counted
+from cnnlab.sweeps.study import counted
 from commands import small_disk
 from sweep_commands import finished, run, start, study_in, tracked_runs
 
@@ -24,7 +24,7 @@ def workers_of(process) -> list[psutil.Process]:
     found = []
     try:
         for child in psutil.Process(process.pid).children():
-            if "cnnlab.sweep.worker" in " ".join(child.cmdline()):
+            if "cnnlab.sweeps.worker" in " ".join(child.cmdline()):
                 found.append(child)
     except psutil.NoSuchProcess:  # one of them, or the launch, has just ended
         pass

@@ -8,7 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from cnnlab.sweep.repeat import repeating, training_overrides, written
+from cnnlab.sweeps.repeat import repeating, training_overrides, written
 
 AWKWARD = [
     "",

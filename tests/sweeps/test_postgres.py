@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from cnnlab.sweep.storage import OWNER, driver_url
+from cnnlab.sweeps.storage import OWNER, driver_url
 from postgres_server import server
 from sweep_commands import start, tracked_runs
 

@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import TrialState
 
 from cnnlab.errors import one_line
-from cnnlab.sweep.goals import Goals
+from cnnlab.sweeps.goals import Goals
 
 Target = dict[str, Callable[[optuna.trial.FrozenTrial], float]]
 MOST = 4  # parameters in a contour plot: its panels grow with their square

@@ -15,9 +15,9 @@ from cnnlab.data.images import ImageData
 from cnnlab.errors import DiskFull, described, disk_is_full
 from cnnlab.settings.base import digest
 from cnnlab.settings.dataset import Dataset
-from cnnlab.sweep.repeat import repeating
-from cnnlab.sweep.space import apply
-from cnnlab.sweep.study import REASON
+from cnnlab.sweeps.repeat import repeating
+from cnnlab.sweeps.space import apply
+from cnnlab.sweeps.study import REASON
 
 
 class DatasetCache:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cnnlab.data.pixels import border_brightness
 from cnnlab.errors import UsageError
-from cnnlab.predict import image_files, must_invert
+from cnnlab.prediction import image_files, must_invert
 from commands import loaded, run
 
 

@@ -14,11 +14,11 @@ from cnnlab.settings.base import Own
 from cnnlab.settings.commands import Trainer, Training
 from cnnlab.settings.read import examine, read, resolve
 from cnnlab.settings.sweep import Sweep
-from cnnlab.sweep.goals import Goals, read_goals
-from cnnlab.sweep.methods import GRID, NO_PRUNER, build_pruner, build_sampler, grid
-from cnnlab.sweep.setup import DatasetCache
-from cnnlab.sweep.space import Space, apply, read_space, section
-from cnnlab.sweep.storage import check_storage
+from cnnlab.sweeps.goals import Goals, read_goals
+from cnnlab.sweeps.methods import GRID, NO_PRUNER, build_pruner, build_sampler, grid
+from cnnlab.sweeps.setup import DatasetCache
+from cnnlab.sweeps.space import Space, apply, read_space, section
+from cnnlab.sweeps.storage import check_storage
 
 SWEEP_SECTIONS = ("sweep", "search", "sampler", "pruner")
 # Where and how fast a trial runs, and what is drawn of it, does not change what it finds.

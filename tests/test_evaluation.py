@@ -14,7 +14,7 @@ from PIL import Image
 from cnnlab.checkpoint import find_saved, load_saved
 from cnnlab.data import load
 from cnnlab.errors import UsageError
-from cnnlab.evaluate import load_data, measure, split_of
+from cnnlab.evaluation import load_data, measure, split_of
 from cnnlab.settings.commands import Choice, Evaluation
 from cnnlab.settings.read import read
 from commands import composed, dataset, loaded, run
@@ -96,7 +96,7 @@ class TestData:
         description = saved.description.model_copy(update={"dataset": section})
         saved = dataclasses.replace(saved, description=description)
         asked = []
-        monkeypatch.setattr("cnnlab.evaluate.load", lambda section: asked.append(section) or loaded("digits"))
+        monkeypatch.setattr("cnnlab.evaluation.load", lambda section: asked.append(section) or loaded("digits"))
         load_data(saved, Choice(name="image_folder", path=str(tmp_path), root="nowhere"))
         then = {"channels": 1, "image_size": (28, 28)}  # not what auto says of today's files
         assert asked == [section.model_copy(update={"path": str(tmp_path)} | then)]

@@ -14,9 +14,9 @@ from optuna.trial import TrialState
 from cnnlab.errors import UsageError
 from cnnlab.settings.read import read
 from cnnlab.settings.sweep import Sweep
-from cnnlab.sweep.goals import Goals
-from cnnlab.sweep.storage import OWNER, StudyLock, is_dead, this_process
-from cnnlab.sweep.study import check_definition, compare, counted, offered, open_study, requeue, requeue_dead
+from cnnlab.sweeps.goals import Goals
+from cnnlab.sweeps.storage import OWNER, StudyLock, is_dead, this_process
+from cnnlab.sweeps.study import check_definition, compare, counted, offered, open_study, requeue, requeue_dead
 from commands import composed
 
 SETTINGS = read(Sweep, composed("sweep.name=study", "sweep.retries=1", config_name="sweep")["sweep"], "sweep.")
@@ -53,7 +53,7 @@ def asked(study: optuna.Study, lock: StudyLock) -> optuna.Trial:
 @pytest.fixture
 def ended_process() -> str:
     """The name of a process of this machine that is no more."""
-    code = "from cnnlab.sweep.storage import this_process; print(this_process())"
+    code = "from cnnlab.sweeps.storage import this_process; print(this_process())"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 

@@ -17,13 +17,13 @@ from cnnlab.console import console, show_closing
 from cnnlab.errors import UsageError
 from cnnlab.settings.sweep import Search, WorkerOrder
 from cnnlab.signals import deferred
-from cnnlab.sweep.goals import Goals
-from cnnlab.sweep.order import Order, read_order
-from cnnlab.sweep.repeat import training_overrides
-from cnnlab.sweep.results import closing_rows, record_winner, summarize
-from cnnlab.sweep.space import apply
-from cnnlab.sweep.storage import PARENT_RUN, SEED, StudyLock, hidden
-from cnnlab.sweep.study import (
+from cnnlab.sweeps.goals import Goals
+from cnnlab.sweeps.order import Order, read_order
+from cnnlab.sweeps.repeat import training_overrides
+from cnnlab.sweeps.results import closing_rows, record_winner, summarize
+from cnnlab.sweeps.space import apply
+from cnnlab.sweeps.storage import PARENT_RUN, SEED, StudyLock, hidden
+from cnnlab.sweeps.study import (
     REASON,
     RESULT,
     check_definition,
@@ -32,12 +32,12 @@ from cnnlab.sweep.study import (
     open_study,
     requeue_dead,
 )
-from cnnlab.sweep.view import View, tally
-from cnnlab.sweep.workers import WorkerPool, WorkersFailed
+from cnnlab.sweeps.view import View, tally
+from cnnlab.sweeps.workers import WorkerPool, WorkersFailed
 from cnnlab.tracking.provenance import code_tags, command_line
 from cnnlab.tracking.run import TrackedRun, create_run, open_run
 from cnnlab.tracking.schema import SEARCH, Metric, Role, Tag
-from cnnlab.train import settings_tags
+from cnnlab.training import settings_tags
 
 POLL = 0.5  # seconds between two looks at the study
 

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from cnnlab.errors import UsageError
-from cnnlab.sweep.space import apply, parse, read_space
+from cnnlab.sweeps.space import apply, parse, read_space
 
 CONFIG = OmegaConf.create(
     {

@@ -13,7 +13,7 @@ from typing import IO
 
 from cnnlab.process import available_cores, share
 from cnnlab.settings.sweep import WorkerOrder
-from cnnlab.sweep.worker import DISK_FULL, HOPELESS
+from cnnlab.sweeps.worker import DISK_FULL, HOPELESS
 
 PATIENCE = 60.0  # seconds a worker has to end its trial before it is killed
 DEATHS = 10  # of workers, without a trial ending in between, after which starting more is pointless
@@ -50,7 +50,7 @@ class WorkerPool:
         threads = max(1, available_cores() // self.size)
         environment = os.environ | share(index, threads, self.devices) | {"PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(
-            [sys.executable, "-m", "cnnlab.sweep.worker"],
+            [sys.executable, "-m", "cnnlab.sweeps.worker"],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
