@@ -1,27 +1,10 @@
 """Measure a trained classifier: python evaluate.py run=RUN_ID split=test (see --help)."""
 
-# ruff: noqa: E402
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
-from cnnlab.start import need_packages
-
-need_packages()  # so that `python evaluate.py` works with the system's Python too
-
-import hydra
-from omegaconf import DictConfig
-
-from cnnlab.cli import enter, plain_errors
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
-def main(config: DictConfig) -> None:
-    with plain_errors() as folder:
-        from cnnlab.evaluation import evaluate  # imports torch: --help must not wait for it
-
-        evaluate(config, folder)
-
+from cnnlab.door import open_door
 
 if __name__ == "__main__":
-    enter(main)
+    open_door("evaluate")  # with .venv's Python where this one lacks the packages

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 
 from cnnlab.data import load
 from cnnlab.data.images import ImageData
+from cnnlab.job import Job, compose_job
 from cnnlab.plan import read_training
 from cnnlab.settings.commands import Training
 from cnnlab.settings.dataset import Dataset
@@ -58,6 +59,11 @@ def composed(*overrides: str, config_name: str = "train") -> dict:
     """Return the resolved configuration of a command line."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return resolve(compose(config_name, list(overrides)))
+
+
+def job(door: str, folder: Path, *overrides: str) -> Job:
+    """Return what a command line asks of a command, with `folder` for its pictures and checkpoints."""
+    return compose_job(door, overrides, folder=folder)
 
 
 def settings(*overrides: str) -> Training:

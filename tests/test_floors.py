@@ -14,6 +14,7 @@ from commands import ROOT
 # room, the first part of its name; `cnnlab` itself is the version.
 FLOORS = (
     ("train.py", "sweep.py", "evaluate.py", "predict.py"),
+    ("door", "__main__"),
     ("sweeps", "evaluation", "prediction"),
     ("training", "checkpoint"),
     ("plan",),
@@ -23,7 +24,7 @@ FLOORS = (
     ("help",),
     ("compose",),
     ("settings",),
-    ("metrics",),
+    ("metrics", "job"),
     ("signals", "quoting", "process", "errors", "start", "tracking.schema", "cnnlab"),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}

@@ -4,40 +4,51 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab import process
 from cnnlab.errors import Incomplete, UsageError, disk_is_full
+from cnnlab.job import job_of_hydra
 from cnnlab.quoting import quote_texts
 from cnnlab.signals import Interruption, interruptible
-from cnnlab.start import ROOT
+from cnnlab.start import CONF
 
 USAGE = 2
+# What each command calls with its job. The module is imported when the configuration is there: it takes seconds.
+RUN = {
+    "train": ("cnnlab.training", "train"),
+    "sweep": ("cnnlab.sweeps.run", "sweep"),
+    "evaluate": ("cnnlab.evaluation", "evaluate"),
+    "predict": ("cnnlab.prediction", "predict"),
+}
+OWN_FOLDER = ("--config-dir", "-cd")
 _codes = [0]
 _begun: list[Path] = []  # folders of the jobs whose configuration was composed
 
 
-def enter(main: Callable[[], None]) -> NoReturn:
-    """Run a command's `@hydra.main` function and exit with the worst code of its jobs; a multirun has several."""
+def enter(door: str) -> NoReturn:
+    """Run the command `door` for each job of its command line and exit with the worst of their codes."""
     process.set_environment()
-    sys.argv[1:] = quote_texts(sys.argv[1:])
-    door = Path(sys.argv[0]).stem
+    sys.argv[1:] = with_own_folder(quote_texts(sys.argv[1:]))
     debugging = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it cannot compose, and does not print it
     try:
         if any(item in ("--help", "-h") for item in sys.argv[1:]):
             from cnnlab.help import help_text
 
-            print_out(help_text(door, ROOT / "conf", sys.argv[1:]))
+            print_out(help_text(door, sys.argv[1:]))
             sys.exit(0)
-        main()
+        run_jobs(door)
         sys.stdout.flush()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if debugging or _begun:
@@ -49,6 +60,26 @@ def enter(main: Callable[[], None]) -> NoReturn:
     except BrokenPipeError:
         _leave_reader()
     sys.exit(max(_codes))
+
+
+def run_jobs(door: str) -> None:
+    """Let Hydra compose the command line and run each of its jobs; a multirun has several."""
+
+    def run(config: DictConfig) -> None:
+        with plain_errors():
+            module, function = RUN[door]
+            getattr(import_module(module), function)(job_of_hydra(config))
+
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=door)(run)()
+
+
+def with_own_folder(arguments: list[str]) -> list[str]:
+    """Return a command's arguments with `--config-dir conf` where the current folder has one that is not cnnlab's."""
+    own = Path("conf").absolute()
+    given = any(item in OWN_FOLDER or item.startswith("--config-dir=") for item in arguments)
+    if given or not own.is_dir() or own.resolve() == CONF.resolve():
+        return arguments
+    return [f"--config-dir={own}", *arguments]
 
 
 def print_out(text: str) -> None:
@@ -65,17 +96,16 @@ def _leave_reader() -> NoReturn:
 
 
 @contextmanager
-def plain_errors() -> Iterator[Path]:
+def plain_errors() -> Iterator[None]:
     """Turn a user's mistake, an interruption and a full disk into one line each on stderr and an exit code.
 
-    Yields the folder of this job. A mistake does not raise, so that the other jobs of a multirun still run; an
-    interruption ends them all.
+    A mistake does not raise, so that the other jobs of a multirun still run; an interruption ends them all.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     _begun.append(folder)
     try:
         with interruptible():
-            yield folder
+            yield
     except UsageError as error:
         tell(error.problems)
         _codes.append(USAGE)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
 from rich import box
 from rich.table import Table
 from torch import Tensor
@@ -22,6 +21,7 @@ from cnnlab.data.images import ImageData
 from cnnlab.data.split import divide
 from cnnlab.errors import UsageError
 from cnnlab.figures.draw import Subject, draw_all
+from cnnlab.job import Job
 from cnnlab.metrics import PER_CLASS, Predictions, class_metrics
 from cnnlab.settings.commands import Choice, Evaluation
 from cnnlab.settings.dataset import ImageFolder
@@ -31,13 +31,13 @@ from cnnlab.settings.read import read, resolve
 MOST_CLASSES_SHOWN = 50
 
 
-def evaluate(config: DictConfig, folder: Path) -> dict[str, float]:
+def evaluate(job: Job) -> dict[str, float]:
     """Measure what `run` or `checkpoint` names on `split`; print the metrics, write the pictures, return the metrics.
 
-    Pictures go to `folder`. Raises UsageError for a run, checkpoint, split or dataset that is not there.
+    Pictures go to `job.folder`. Raises UsageError for a run, checkpoint, split or dataset that is not there.
     """
     process.begin()
-    settings = read(Evaluation, resolve(config))
+    settings = read(Evaluation, resolve(job.config))
     split = settings.split
     saved = find_saved(settings)
     data = load_data(saved, settings.dataset)
@@ -56,7 +56,7 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, float]:
         console.print(class_table(predictions, saved.class_names))
     rows = {name: f"{value:.4f}" for name, value in metrics.items() if name.count("/") == 1}
     if settings.figures.enabled:
-        rows["figures"] = str(folder / "figures")
+        rows["figures"] = str(job.folder / "figures")
         subject = Subject(
             scaling=saved.classifier.scaling,
             network=saved.classifier.network,
@@ -67,7 +67,7 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, float]:
             history=saved.history,
             best_epoch=saved.epoch,
         )
-        for note in draw_all(folder / "figures", settings.figures, subject):
+        for note in draw_all(job.folder / "figures", settings.figures, subject):
             console.print(note, soft_wrap=True)
     show_closing(rows)
     return metrics

@@ -14,23 +14,25 @@ from pydantic.fields import FieldInfo
 
 from cnnlab.compose import SECTIONS
 from cnnlab.errors import shown
+from cnnlab.job import search_path
 from cnnlab.settings.base import Own, Section, ToldBy
 from cnnlab.settings.keys import sections_of
 from cnnlab.settings.read import allowed
+from cnnlab.start import CONF
 
 WIDTH = 80
 OWN_FOLDER = ("--config-dir", "-cd")
 
 
-def help_text(door: str, folder: Path, arguments: Sequence[str]) -> str:
-    """Return the help of the command `door`, for the groups that `arguments` choose; `folder` is conf/.
+def help_text(door: str, arguments: Sequence[str]) -> str:
+    """Return the help of the command `door`, for the groups that `arguments` choose.
 
     Raises what Hydra raises for arguments it cannot compose.
     """
     overrides, own = _split(arguments)
     if own:
-        overrides.append(f"hydra.searchpath=['file://{Path(own).resolve()}']")
-    with initialize_config_dir(str(folder), version_base="1.3"):
+        overrides.append(search_path(Path(own)))
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(door, overrides, return_hydra_config=True)
         loader = GlobalHydra.instance().config_loader()
         groups = [group for group in config.hydra.runtime.choices if not group.startswith("hydra/")]

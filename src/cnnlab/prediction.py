@@ -7,7 +7,6 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
 from rich import box
 from rich.table import Table
 from torch import Tensor
@@ -19,6 +18,7 @@ from cnnlab.data.pixels import border_brightness, read_image, readable_extension
 from cnnlab.errors import Incomplete, UsageError, one_line
 from cnnlab.figures.canvas import lettering
 from cnnlab.figures.samples import draw_probabilities
+from cnnlab.job import Job
 from cnnlab.settings.commands import Prediction
 from cnnlab.settings.dataset import ImageFolder
 from cnnlab.settings.read import read, resolve
@@ -29,15 +29,15 @@ PER_PICTURE = 10
 NAMED = 3  # classes named beside the most probable one in the table
 
 
-def predict(config: DictConfig, folder: Path) -> dict[Path, Tensor]:
+def predict(job: Job) -> dict[Path, Tensor]:
     """Print and draw what the classifier of `run` or `checkpoint` says about `image`, a file or a folder of files.
 
-    Pictures go to `folder`, and of a folder of images a table, predictions.csv. Returns the probabilities [classes] of
-    every image. Raises UsageError for images and classifiers that are not there, and Incomplete, when all else is done,
-    for files that cannot be read.
+    Pictures go to `job.folder`, and of a folder of images a table, predictions.csv. Returns the probabilities [classes]
+    of every image. Raises UsageError for images and classifiers that are not there, and Incomplete, when all else is
+    done, for files that cannot be read.
     """
     process.begin()
-    settings = read(Prediction, resolve(config))
+    settings = read(Prediction, resolve(job.config))
     invert = settings.invert
     paths = image_files(settings.image)
     saved = find_saved(settings)
@@ -56,10 +56,12 @@ def predict(config: DictConfig, folder: Path) -> dict[Path, Tensor]:
         console.print(
             f"read as dark on light and inverted: {len(inverted)} of {len(found)} (invert={str(invert).lower()})"
         )
-    for picture in draw(folder, list(found), images, probabilities, saved.class_names):
+    for picture in draw(job.folder, list(found), images, probabilities, saved.class_names):
         console.print(f"picture: {picture}", soft_wrap=True)
     if len(paths) > 1:
-        console.print(f"table: {write_table(folder, list(found), probabilities, saved.class_names)}", soft_wrap=True)
+        console.print(
+            f"table: {write_table(job.folder, list(found), probabilities, saved.class_names)}", soft_wrap=True
+        )
     if failures:
         raise Incomplete(*failures)
     return dict(zip(found, probabilities, strict=True))

@@ -1,4 +1,8 @@
-"""What a door does before it imports anything: finds the Python that has the packages, or says how to get them."""
+"""What a command does before it imports anything: finds the Python that has the packages, or says how to get them.
+
+Also where this package was started from, which decides what a user types: `python train.py` and `make ui` in a
+checkout, `cnnlab train` and `cnnlab ui` where the package is installed.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,26 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-ROOT = Path(__file__).resolve().parents[2]
-PYTHON = ROOT / ".venv" / "bin" / "python"
+PACKAGE = Path(__file__).resolve().parent
+_root = PACKAGE.parents[1]
+CHECKOUT = _root if PACKAGE.parent.name == "src" and (_root / "conf" / "train.yaml").is_file() else None
+CONF = CHECKOUT / "conf" if CHECKOUT else PACKAGE / "conf"  # the wheel holds the same files
+PYTHON = _root / ".venv" / "bin" / "python"
+MAKE_TARGETS = ("ui", "report", "doctor")
+STYLE = "CNNLAB_COMMANDS"  # how the commands are typed: inherited by workers and by the other processes of a training
 
 
 def need_packages() -> None:
     """Run the command with the checkout's `.venv` where this Python lacks the packages; say it where there is none."""
     if importlib.util.find_spec("hydra") is None:
         _with_packages()
+
+
+def typed(command: str) -> str:
+    """Return what a user types for a command here."""
+    if os.environ.get(STYLE, "checkout" if CHECKOUT else "package") == "package":
+        return f"cnnlab {command}"
+    return f"make {command}" if command in MAKE_TARGETS else f"python {command}.py"
 
 
 def _with_packages() -> NoReturn:

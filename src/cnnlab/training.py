@@ -13,12 +13,12 @@ import mlflow
 import torch
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.models import infer_signature
-from omegaconf import DictConfig
 from torch import nn
 
 from cnnlab import process
 from cnnlab.console import EpochLines, console, show_closing
 from cnnlab.figures.draw import Subject, draw_all
+from cnnlab.job import Job
 from cnnlab.metrics import class_metrics
 from cnnlab.models import parameter_count
 from cnnlab.models.summary import layer_table
@@ -52,25 +52,26 @@ class Result:
     model_uri: str | None = None  # of the model in MLflow, where one was logged
 
 
-def train(config: DictConfig, folder: Path) -> Result | None:
-    """Train, keep and test one classifier as the composed configuration says; None on all processes but the first.
+def train(job: Job) -> Result | None:
+    """Train, keep and test one classifier as the job's configuration says; None on all processes but the first.
 
     Training picks the weights, validation picks the checkpoint, the test split is read once, at the end. Checkpoints
-    and pictures go to `folder`. Raises UsageError, before anything is written, for a configuration that cannot run.
+    and pictures go to `job.folder`. Raises UsageError, before anything is written, for a configuration that cannot run.
     """
     started = time.perf_counter()
     process.begin()
-    settings = read_training(resolve(config))
+    settings = read_training(resolve(job.config))
     process.seed(settings.seed)
-    plan = make_plan(settings, folder)
+    plan = make_plan(settings, job.folder)
 
-    with open_run(settings.tracking, start_tags(plan)) if plan.trainer.is_global_zero else nullcontext() as run:
+    tags = start_tags(plan) | command_tags(job)
+    with open_run(settings.tracking, tags) if plan.trainer.is_global_zero else nullcontext() as run:
         if run is None:  # another process of this training has the run
             fit(plan, [])
             test_best(plan)
             return None
         introduce(run, plan)
-        result = train_and_test(run, plan, folder, [EpochLines(plan.trainer.max_epochs)])
+        result = train_and_test(run, plan, job.folder, [EpochLines(plan.trainer.max_epochs)])
 
     show_closing(closing_rows(result, run, plan, time.perf_counter() - started))
     return result
@@ -162,7 +163,7 @@ def start_tags(plan: Plan) -> dict[str, str]:
     size = str(parameter_count(plan.classifier.network))
     known = settings_tags(plan.settings) | {Tag.PARAMETERS: size, Tag.SETTINGS: plan.settings.digest()}
     device = str(plan.trainer.strategy.root_device)
-    return known | command_tags() | code_tags(Path.cwd()) | machine_tags(device)
+    return known | code_tags(Path.cwd()) | machine_tags(device)
 
 
 def introduce(run: TrackedRun, plan: Plan) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from cnnlab.errors import UsageError
 from cnnlab.sweeps.methods import build_pruner, build_sampler
 from cnnlab.sweeps.order import read_order
+from commands import job
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SEARCHES = {
@@ -23,12 +23,8 @@ SEARCHES = {
 
 
 def order(tmp_path, *overrides: str):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(
-            "sweep",
-            ["sweep.name=s", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "model=dnn", "search=mlp", *overrides],
-        )
-    return read_order(config, tmp_path)
+    given = ["sweep.name=s", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "model=dnn", "search=mlp"]
+    return read_order(job("sweep", tmp_path, *given, *overrides))
 
 
 def problems(tmp_path, *overrides: str) -> list[str]:

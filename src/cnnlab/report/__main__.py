@@ -14,6 +14,7 @@ from cnnlab import process
 from cnnlab.cli import USAGE, print_out, tell
 from cnnlab.errors import UsageError, unknown
 from cnnlab.report.authors import TARGETS
+from cnnlab.start import typed
 from cnnlab.tracking.schema import VERSION, Role, Tag
 from cnnlab.tracking.store import default_uri
 
@@ -24,6 +25,7 @@ UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the runs, print the leaderboard and write it as Markdown and CSV; return the exit code."""
+    process.set_environment()
     options = parser().parse_args(arguments)
     try:
         since = parse_since(options.since) if options.since else None
@@ -34,10 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def program() -> str:
+    """Return how this command is called here."""
+    return "cnnlab report" if typed("report") == "cnnlab report" else "python -m cnnlab.report"
+
+
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        prog="python -m cnnlab.report", description="Mean and spread over seeds of all runs."
-    )
+    options = argparse.ArgumentParser(prog=program(), description="Mean and spread over seeds of all runs.")
     options.add_argument("--experiment", metavar="NAME", help="only this MLflow experiment, or this published recipe")
     options.add_argument("--dataset", metavar="NAME", help="only runs on this dataset")
     options.add_argument(
@@ -92,7 +97,7 @@ def report(options: argparse.Namespace, since: datetime | None) -> str:
     counted = {run_id for row in rows for run_id in row.run_ids}
     machines = sorted({machine(run.tags) for run in kept if run.run_id in counted} - {""})
     selection = f"{len(counted):,} of {len(runs):,} results and sweeps, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    origin = shlex.join(["python", "-m", "cnnlab.report", *given(options)])
+    origin = f"{program()} {shlex.join(given(options))}"
     text = as_markdown(rows, selection, origin, machines)
     for path, content in ((options.output, text), (options.csv, as_csv(rows))):
         try:
@@ -140,5 +145,4 @@ def parse_since(text: str) -> datetime:
 
 
 if __name__ == "__main__":
-    process.set_environment()
     sys.exit(main())

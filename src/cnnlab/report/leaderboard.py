@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cnnlab.report.authors import TARGETS, Target
 from cnnlab.report.read import Facts
+from cnnlab.start import typed
 from cnnlab.tracking.schema import Metric, Role, Tag, is_result
 
 # Overrides that change where and how a run is kept, not what it is.
@@ -147,7 +148,7 @@ def _command(tags: Mapping[str, str], overrides: list[str], seeds: Sequence[str]
     if Tag.OVERRIDES not in tags:
         return commands.get(tags[Tag.PARENT], "") if Tag.PARENT in tags else tags.get(Tag.COMMAND, "")
     several = ["-m"] if len(seeds) > 1 else []
-    return shlex.join(["python", "train.py", *several, *overrides, f"seed={','.join(seeds)}"])
+    return shlex.join([*typed("train").split(), *several, *overrides, f"seed={','.join(seeds)}"])
 
 
 def _spread(runs: Iterable[Facts], metric: str) -> Spread | None:

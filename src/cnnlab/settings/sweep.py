@@ -16,7 +16,9 @@ Names = Annotated[tuple[str, ...], Strict(False)]
 class Sweep(Section):
     """What one study is, and how it is worked on."""
 
-    name: Text = Field(description="the study; the same name continues it, on this machine and on others")
+    name: Text = Field(
+        description="the study; the same name continues it, on this machine and on others; null: DATASET-MODEL-SEARCH"
+    )
     n_trials: Count = Field(description="of the study in all, over every launch and machine")
     n_workers: Count = Field(description="processes on this machine")
     objective: Annotated[str | Names, Says("val/acc, val/loss, val/objective, or two, the other being a cost")] = Field(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from cnnlab.errors import UsageError, collect
+from cnnlab.job import Job
 from cnnlab.plan import make_plan, read_training
 from cnnlab.settings.base import Own
 from cnnlab.settings.commands import Trainer, Training
@@ -37,9 +39,11 @@ APART = ("tracking", "figures", "evaluation_batch_size")
 class Order:
     """A checked sweep: its settings, what it trains, what it searches for and among what, and by which methods.
 
-    `config` is the training configuration as composed, `training` its settings; `notes` say what was adapted.
+    `job` is what the launch was called with; `config` the training configuration as composed, `training` its settings;
+    `notes` say what was adapted.
     """
 
+    job: Job
     settings: Sweep
     config: DictConfig
     training: Training
@@ -61,15 +65,16 @@ class Order:
         return {"search": dict(searched), "objective": objective, "config": fixed}
 
 
-def read_order(config: DictConfig, folder: Path) -> Order:
-    """Check a composed `sweep` configuration and return it in parts.
+def read_order(job: Job) -> Order:
+    """Check the composed configuration of a sweep and return it in parts.
 
     Builds the network at both ends of every searched range. Raises UsageError with every problem found.
     """
+    config, folder = job.config, job.folder
     whole = resolve(config)
     base = OmegaConf.create({key: node for key, node in config.items_ex(resolve=False) if key not in SWEEP_SECTIONS})
     values = resolve(base)
-    sweep = examine(Sweep, section(whole, "sweep"), "sweep.")
+    sweep = examine(Sweep, {"name": default_name(job, values), **given(section(whole, "sweep"))}, "sweep.")
     problems = list(sweep.problems)
     storage = section(whole, "sweep").get("storage")
     problems += check_storage(storage) if isinstance(storage, str) else []
@@ -92,7 +97,18 @@ def read_order(config: DictConfig, folder: Path) -> Order:
     if problems:
         raise UsageError(*problems)
     assert goals and space and training and sampler and pruner and sweep.settings
-    return adapted(Order(sweep.settings, base, training, sampler, pruner, space, goals, ()))
+    return adapted(Order(job, sweep.settings, base, training, sampler, pruner, space, goals, ()))
+
+
+def default_name(job: Job, values: Mapping[str, object]) -> str:
+    """Return the name of a study that was given none: dataset, model and search."""
+    named = [section(values, group).get("name") for group in ("dataset", "model")]
+    return "-".join(str(name) for name in [*named, job.choices.get("search")] if name)
+
+
+def given(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the `sweep` section without a name that is null."""
+    return {key: value for key, value in values.items() if key != "name" or value is not None}
 
 
 def adapted(order: Order) -> Order:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
-from hydra import compose
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from cnnlab.job import Job, compose_whole
 from cnnlab.settings.base import flatten
 from cnnlab.settings.commands import Training
+from cnnlab.start import typed
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.order import Order
 from cnnlab.sweeps.plots import draw
@@ -48,7 +48,7 @@ def summarize(order: Order, study: optuna.Study, parent: TrackedRun, folder: Pat
     values = order.space.values(best.params)
     title = f"Trial {best.number} of the sweep {study.study_name}: {goals.metric} {best.values[0]:.4f}{cut_short(best)}"
     file = folder / "experiment" / "best.yaml"
-    write_experiment(order.config, HydraConfig.get().runtime.choices, values, title, file)
+    write_experiment(order.config, order.job, values, title, file)
     parent.log_file(file, "experiment")
     notes = draw(study, goals, folder / "plots")
     parent.log_folder(folder / "plots", "plots")
@@ -89,7 +89,7 @@ def closing_rows(
     rows["MLflow run"] = parent.run_id
     rows["folder"] = str(folder)
     if best is not None:
-        rows["run it"] = f"python train.py --config-dir {folder} experiment=best"
+        rows["run it"] = f"{typed('train')} --config-dir {folder} experiment=best"
     rows["open it"] = page_of(order.training.tracking.uri, parent.experiment_id, parent.run_id)
     rows["study"] = f"optuna-dashboard {hidden(order.settings.storage)}"
     return rows
@@ -118,16 +118,14 @@ def write_table(study: optuna.Study, goals: Goals, space: Space, file: Path) -> 
             )
 
 
-def write_experiment(
-    config: DictConfig, choices: Mapping[str, object], values: Mapping[str, object], title: str, file: Path
-) -> None:
+def write_experiment(config: DictConfig, job: Job, values: Mapping[str, object], title: str, file: Path) -> None:
     """Write the winner as an experiment file: the chosen groups, and every value that differs from theirs.
 
-    `config` is the training configuration as composed, `values` what the winner changed. Only differences are written,
-    so a reader sees what the search found; interpolations stay interpolations.
+    `config` is the training configuration as composed for `job`, `values` what the winner changed. Only differences are
+    written, so a reader sees what the search found; interpolations stay interpolations.
     """
-    groups = {group: choice for group, choice in choices.items() if group in TRAINED and isinstance(choice, str)}
-    plain = compose(config_name="train", overrides=[f"{group}={choice}" for group, choice in groups.items()])
+    groups = {group: choice for group, choice in job.choices.items() if group in TRAINED}
+    plain = compose_whole("train", [f"{group}={choice}" for group, choice in groups.items()], job.own_folder)
     before, after = (_leaves(node) for node in (plain, apply(config, values)))
     changed = {key: value for key, value in after.items() if key not in before or before[key] != value}
     defaults = [{f"override /{group}": choice} for group, choice in groups.items()]

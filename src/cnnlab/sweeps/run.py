@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from cnnlab import process
 from cnnlab.console import console, show_closing
 from cnnlab.errors import UsageError
+from cnnlab.job import Job
 from cnnlab.settings.sweep import Search, WorkerOrder
 from cnnlab.signals import deferred
 from cnnlab.sweeps.goals import Goals
@@ -34,12 +34,28 @@ from cnnlab.sweeps.study import (
 )
 from cnnlab.sweeps.view import View, tally
 from cnnlab.sweeps.workers import WorkerPool, WorkersFailed
-from cnnlab.tracking.provenance import code_tags, command_line
+from cnnlab.tracking.provenance import code_tags
 from cnnlab.tracking.run import TrackedRun, create_run, open_run
 from cnnlab.tracking.schema import SEARCH, Metric, Role, Tag
 from cnnlab.training import settings_tags
 
 POLL = 0.5  # seconds between two looks at the study
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep has found: the best trial's number, parameters and values, and the test metrics of the winner.
+
+    `best_trial` is None, and the rest empty, where no trial ended; `tested` has one entry a seed.
+    """
+
+    run_id: str
+    folder: Path
+    study: optuna.Study
+    best_trial: int | None
+    best_parameters: Mapping[str, object]
+    best_values: Mapping[str, float]
+    tested: tuple[Mapping[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -54,8 +70,8 @@ class RunningSweep:
     new: bool
 
 
-def sweep(config: DictConfig, folder: Path) -> None:
-    """Search as the composed configuration says, keep the outcome, and train and test the winner again.
+def sweep(job: Job) -> Swept:
+    """Search as the job's configuration says, keep the outcome, and train and test the winner again.
 
     Nothing is written before everything is checked. The same call continues a study that was interrupted. Raises
     UsageError for a sweep that cannot run and for one that differs from the study it would continue.
@@ -63,12 +79,12 @@ def sweep(config: DictConfig, folder: Path) -> None:
     started = time.perf_counter()
     process.begin()
     process.begin_search()
-    order = read_order(config, folder)
+    order = read_order(job)
     settings = order.settings
     study, lock = open_study(settings, settings.name, order.goals.directions)
     new = check_definition(study, lock, order.definition())
     with needs_database(settings.storage), open_parent(order, study, lock) as parent:
-        this = RunningSweep(order, study, lock, parent, folder, new)
+        this = RunningSweep(order, study, lock, parent, job.folder, new)
         requeue_dead(study, lock, settings.retries)
         introduce(this)
         try:
@@ -76,7 +92,11 @@ def sweep(config: DictConfig, folder: Path) -> None:
         finally:
             keep_results(this)
         tested = confirm(this)
-    show_closing(closing_rows(order, study, parent, folder, tested, time.perf_counter() - started))
+    show_closing(closing_rows(order, study, parent, job.folder, tested, time.perf_counter() - started))
+    best = order.goals.best(study.get_trials(deepcopy=False))
+    parameters = order.space.values(best.params) if best else {}
+    values = dict(zip(order.goals.names, best.values, strict=True)) if best else {}
+    return Swept(parent.run_id, job.folder, study, best.number if best else None, parameters, values, tuple(tested))
 
 
 @contextmanager
@@ -86,7 +106,7 @@ def open_parent(order: Order, study: optuna.Study, lock: StudyLock) -> Iterator[
     Raises UsageError where the study's run is not in this tracking store.
     """
     storage = order.settings.storage
-    command = command_line().replace(storage, hidden(storage))
+    command = order.job.command.replace(storage, hidden(storage))
     tags: dict[str, str] = {Tag.ROLE: Role.SWEEP, Tag.STUDY: study.study_name, Tag.COMMAND: command}
     tags |= settings_tags(order.training) | code_tags(Path.cwd())
     tracking = order.training.tracking.model_copy(update={"run_name": study.study_name, "system_metrics": False})
@@ -185,7 +205,7 @@ def work_order(
         total=total,
         search=how,
         config=OmegaConf.to_yaml(apply(this.order.config, chosen or {})),
-        overrides=training_overrides(HydraConfig.get().overrides.task),
+        overrides=training_overrides(this.order.job.overrides),
         chosen=tuple(chosen or ()),
         parent_run=this.parent.run_id,
         folder=str(this.folder / ("trials" if how else "winner")),

@@ -10,6 +10,7 @@ from cnnlab import process
 from cnnlab.plan import make_plan, read_training
 from cnnlab.settings.base import LARGEST_SEED
 from cnnlab.settings.read import resolve
+from cnnlab.start import typed
 from cnnlab.sweeps.setup import Setup, reason_kept
 from cnnlab.sweeps.storage import RUN, SEED, run_name
 from cnnlab.sweeps.study import RESULT
@@ -41,7 +42,7 @@ class Winner:
         plan = make_plan(settings, setup.folder / f"seed{seed}", setup.data)
         overrides = setup.repeated(config, self.chosen)
         tags: dict[str, str] = {Tag.PARENT: setup.parent_run, Tag.ROLE: Role.WINNER, Tag.OVERRIDES: overrides}
-        tags[Tag.COMMAND] = f"python train.py {overrides}"
+        tags[Tag.COMMAND] = f"{typed('train')} {overrides}"
         with open_run(settings.tracking, start_tags(plan) | tags) as run:
             trial.set_user_attr(RUN, run.run_id)
             result = train_and_test(run, plan, setup.folder / f"seed{seed}")

@@ -6,34 +6,23 @@ import os
 import platform
 import shlex
 import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-
+from cnnlab.job import Job
 from cnnlab.tracking.schema import VERSION, Tag
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "mlflow", "optuna")
 UNTRACKED_LIMIT = 100_000  # bytes of a new file that still goes into the diff
 
 
-def command_line() -> str:
-    """Return the command as a shell takes it."""
-    return shlex.join([Path(sys.executable).name, *sys.argv])
-
-
-def command_tags() -> dict[str, str]:
-    """Return the command, and what Hydra made of it for this one job: its overrides and the experiment they chose."""
-    tags: dict[str, str] = {Tag.COMMAND: command_line()}
-    if HydraConfig.initialized():
-        hydra = HydraConfig.get()
-        tags[Tag.OVERRIDES] = shlex.join(hydra.overrides.task)
-        if hydra.mode == RunMode.MULTIRUN:
-            tags[Tag.MULTIRUN] = hydra.sweep.dir  # the same for all jobs of one `train.py -m`
-        if experiment := hydra.runtime.choices.get("experiment"):
-            tags[Tag.EXPERIMENT] = experiment
+def command_tags(job: Job) -> dict[str, str]:
+    """Return the command, and what became of it for this one job: its overrides and the experiment they chose."""
+    tags: dict[str, str] = {Tag.COMMAND: job.command, Tag.OVERRIDES: shlex.join(job.overrides)}
+    if job.multirun is not None:
+        tags[Tag.MULTIRUN] = job.multirun
+    if experiment := job.choices.get("experiment"):
+        tags[Tag.EXPERIMENT] = experiment
     return tags
 
 

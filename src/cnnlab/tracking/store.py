@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from filelock import FileLock
 
 from cnnlab.errors import UsageError, disk_is_full, one_line
+from cnnlab.start import typed
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,7 +50,7 @@ def page_of(uri: str, experiment_id: str, run_id: str) -> str:
     page = f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
     if uri.startswith(("http://", "https://")):
         return f"{uri.rstrip('/')}/{page}"
-    return f"make ui, then http://127.0.0.1:5000/{page}"
+    return f"{typed('ui')}, then http://127.0.0.1:5000/{page}"
 
 
 def check_address(uri: str) -> list[str]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import socket
 import sys
+from typing import NoReturn
 
 from cnnlab import process
 from cnnlab.cli import USAGE, tell
 from cnnlab.errors import UsageError
+from cnnlab.start import typed
 from cnnlab.tracking.store import default_uri, prepare, sqlite_file
 
 
@@ -40,15 +42,20 @@ def check_port(port: str) -> None:
         try:
             probe.bind(("127.0.0.1", int(port)))
         except OSError as error:
-            raise UsageError(
-                f"PORT={port} cannot be used ({error.strerror}); take another: make ui PORT=5001"
-            ) from error
+            another = typed("ui") + (" PORT=5001" if typed("ui").startswith("make") else " 5001")
+            raise UsageError(f"PORT={port} cannot be used ({error.strerror}); take another: {another}") from error
 
 
-if __name__ == "__main__":
+def main() -> NoReturn:
+    """Be the command: its argument is the port."""
     process.set_environment(server=True)
     try:
         serve(sys.argv[1] if len(sys.argv) > 1 else "5000")
     except UsageError as error:
         tell(error.problems)
         sys.exit(USAGE)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
