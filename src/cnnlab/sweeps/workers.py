@@ -13,6 +13,7 @@ from typing import IO
 
 from cnnlab.process import available_cores, share
 from cnnlab.settings.sweep import WorkerOrder
+from cnnlab.start import PACKAGE
 from cnnlab.sweeps.worker import DISK_FULL, HOPELESS
 
 PATIENCE = 60.0  # seconds a worker has to end its trial before it is killed
@@ -48,7 +49,10 @@ class WorkerPool:
         """Start worker `index` in a session of its own: Ctrl-C reaches the launch alone, which ends its workers."""
         log = self.log_file(index).open("ab")
         threads = max(1, available_cores() // self.size)
-        environment = os.environ | share(index, threads, self.devices) | {"PYTHONUNBUFFERED": "1"}
+        # The same code as the launch's, also where that is a checkout and another version is installed.
+        path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+        own = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
+        environment = os.environ | share(index, threads, self.devices) | own
         process = subprocess.Popen(
             [sys.executable, "-m", "cnnlab.sweeps.worker"],
             stdin=subprocess.PIPE,
