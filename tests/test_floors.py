@@ -14,18 +14,19 @@ from commands import ROOT
 # room, the first part of its name; `cnnlab` itself is the version.
 FLOORS = (
     ("train.py", "sweep.py", "evaluate.py", "predict.py"),
-    ("door", "__main__"),
+    ("door", "__main__", "cnnlab"),
+    ("library",),
     ("sweeps", "evaluation", "prediction"),
     ("training", "checkpoint"),
     ("plan",),
     ("classifier", "figures", "report"),
-    ("console", "tracking", "models", "data", "trainer", "optimizers", "own"),
+    ("console", "tracking", "models", "data", "trainer", "optimizers", "own", "portable"),
     ("cli",),
     ("help",),
     ("compose",),
     ("settings",),
     ("metrics", "job"),
-    ("signals", "quoting", "process", "errors", "start", "tracking.schema", "cnnlab"),
+    ("signals", "quoting", "process", "errors", "start", "tracking.schema"),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cnnlab.classifier import Classifier, MakeOptimizer, MakeScheduler, Schedule
-from cnnlab.console import EpochBar, console
+from cnnlab.console import EpochBar, EpochCount, console, in_notebook
 from cnnlab.data import LoadData, augmentation, load
 from cnnlab.data.images import ImageData
 from cnnlab.data.module import ImageDataModule
@@ -240,6 +240,8 @@ def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, 
         callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(watching.ema_decay)))
     if console.is_terminal:
         callbacks.append(EpochBar())
+    elif in_notebook():
+        callbacks.append(EpochCount())
     if stopping := watching.early_stopping:
         mode = MONITORS[stopping.monitor]
         callbacks.append(EarlyStopping(stopping.monitor, patience=stopping.patience, mode=mode))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,13 +42,18 @@ from cnnlab.tracking.store import absolute_uri, page_of
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run leaves: where it is, and how good its best checkpoint is on the test split."""
+    """What a finished run leaves: where it is, and how good its best checkpoint is on the test split.
+
+    `plan` holds the classifier with the weights of that checkpoint, `history` the metrics of each epoch.
+    """
 
     run_id: str
     folder: Path
+    plan: Plan
     best_epoch: int
     training_seconds: float
     metrics: dict[str, float]
+    history: Mapping[int, Mapping[str, float]]
     model_uri: str | None = None  # of the model in MLflow, where one was logged
 
 
@@ -83,9 +88,10 @@ def train_and_test(run: TrackedRun, plan: Plan, folder: Path, listeners: Sequenc
     `listeners` are told of each epoch, after the run has recorded it.
     """
     record_start(run, plan)
-    seconds = fit(plan, [run.log_metrics, *listeners])
+    history: dict[int, Mapping[str, float]] = {}
+    seconds = fit(plan, [run.log_metrics, *listeners, history.__setitem__])
     metrics, best_epoch = test_best(plan)
-    return keep(run, plan, Result(run.run_id, folder, best_epoch, seconds, metrics))
+    return keep(run, plan, Result(run.run_id, folder, plan, best_epoch, seconds, metrics, history))
 
 
 def fit(plan: Plan, listeners: Sequence[EpochSink]) -> float:
