@@ -16,8 +16,16 @@ from rich.table import Table
 from cnnlab.metrics import EpochSums
 from cnnlab.tracking.schema import CURVES, Metric
 
-# In a notebook too a run says plain lines: rich would make a cell output of each.
-console = Console(highlight=False, force_jupyter=False)
+
+def in_notebook() -> bool:
+    """Return whether this is a cell of a notebook, which redraws a line but moves no cursor."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell is not None and shell.has_trait("kernel")
+
+
+# In a notebook a run says plain lines: rich would make a cell output of each, and takes the cell for a terminal.
+console = Console(highlight=False, force_jupyter=False, force_terminal=False if in_notebook() else None)
 
 
 class EpochLines:
@@ -34,13 +42,6 @@ class EpochLines:
             values = " ".join(f"{name.split('/')[1]} {metrics[name]:.4f}" for name in names)
             shown.append(f"{split}/{values}")
         console.print("  ".join([*shown, f"{metrics[Metric.EPOCH_SECONDS]:.1f} s"]), soft_wrap=True)
-
-
-def in_notebook() -> bool:
-    """Return whether this is a cell of a notebook, which redraws a line but moves no cursor."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return shell is not None and shell.has_trait("kernel")
 
 
 class EpochCount(pl.Callback):

@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 from hydra.errors import HydraException
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
@@ -41,6 +42,7 @@ from cnnlab.signals import Interruption, interruptible
 from cnnlab.start import own_folder
 from cnnlab.sweeps.run import sweep as run_sweep
 from cnnlab.tracking.schema import BEST, Metric
+from cnnlab.tracking.store import absolute_uri
 
 Folder = str | os.PathLike[str]
 Pixels = Tensor | NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.float64]
@@ -221,6 +223,9 @@ def asked(door: str, overrides: tuple[str, ...], config_dir: Folder | None, fold
         job = compose_job(door, quote_texts(overrides), own, Path(folder) if folder is not None else None)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UsageError(composing_error(error, door)) from error
+    # MLflow keeps one connection an address: a relative one would go on meaning the folder of the first call.
+    if isinstance(uri := OmegaConf.select(job.config, "tracking.uri"), str):
+        OmegaConf.update(job.config, "tracking.uri", absolute_uri(uri))
     try:
         with interruptible():
             yield job
