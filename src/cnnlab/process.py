@@ -66,6 +66,13 @@ def begin_search() -> None:
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
 
+def begin_export() -> None:
+    """Silence what torch's exporter and ONNX' libraries say of their own steps."""
+    for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(torch\.onnx|torch\.export|onnxscript|onnx_ir)")
+
+
 def seed(number: int) -> None:
     """Seed every generator of this process: Python's, numpy's and torch's."""
     import pytorch_lightning as pl

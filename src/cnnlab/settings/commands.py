@@ -138,3 +138,13 @@ class Prediction(Trained):
     invert: Annotated[bool | Literal["auto"], Field()] = Field(
         description="true: dark ink on white paper for a network that knows light on dark; auto: where the edges say so"
     )
+
+
+class Export(Trained):
+    """Everything that export.py takes."""
+
+    format: Literal["onnx", "torch_export", "state_dict"] = Field(
+        description="ONNX, torch's own graph, or the weights alone"
+    )
+    path: str | int | None = Field(description="the file to write; null: into this command's folder of outputs/")
+    overwrite: bool = Field(description="whether a file that is there is replaced")
