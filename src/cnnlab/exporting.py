@@ -50,7 +50,6 @@ def export(config: DictConfig, folder: Path) -> Exported:
     problems = check_packages(settings.format, kind) + check_target(target, kind, overwrite=settings.overwrite)
     if problems:
         raise UsageError(*problems)
-    process.begin_export()
     saved = find_saved(settings)
     exported = write(saved, settings.format, target)
 

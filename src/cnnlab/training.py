@@ -178,7 +178,9 @@ def settings_tags(settings: Training) -> dict[str, str]:
 def start_tags(plan: Plan) -> dict[str, str]:
     """Return the tags that say what ran, where, and from which code."""
     size = str(parameter_count(plan.classifier.network))
-    known = settings_tags(plan.settings) | {Tag.PARAMETERS: size, Tag.SETTINGS: plan.settings.digest()}
+    known = settings_tags(plan.settings) | {Tag.PARAMETERS: size, Tag.SETTINGS: plan.settings.digest(plan.start.digest)}
+    beginning = {Tag.INITIAL_RUN: plan.start.run_id, Tag.INITIAL_WEIGHTS: plan.start.digest}
+    known |= {tag: value for tag, value in beginning.items() if value is not None}
     device = str(plan.trainer.strategy.root_device)
     return known | code_tags(Path.cwd()) | machine_tags(device)
 
@@ -188,6 +190,8 @@ def introduce(run: TrackedRun, plan: Plan) -> None:
     sizes = plan.data_module.sizes
     if plan.data.layout:
         console.print(plan.data.layout, soft_wrap=True, markup=False)
+    for line in plan.start.lines:
+        console.print(line, soft_wrap=True, markup=False)
     console.print(layer_table(plan.classifier.network, plan.data.input_shape))
     console.print(
         f"{plan.data.name}: {sizes['train']} training, {sizes['validation']} validation, {sizes['test']} test images; "
