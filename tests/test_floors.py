@@ -13,20 +13,20 @@ from commands import ROOT
 # From top to bottom; a module imports only what stands below it, or its own room. What is not named stands with its
 # room, the first part of its name; `cnnlab` itself is the version.
 FLOORS = (
-    ("train.py", "sweep.py", "evaluate.py", "predict.py"),
+    ("train.py", "sweep.py", "evaluate.py", "predict.py", "export.py"),
     ("door", "__main__", "cnnlab"),
     ("library",),
-    ("sweeps", "evaluation", "prediction"),
+    ("sweeps", "evaluation", "prediction", "exporting"),
     ("training", "checkpoint"),
     ("plan",),
-    ("classifier", "figures", "report"),
+    ("classifier", "figures", "report", "logged_model", "formats", "weights"),
     ("console", "tracking", "models", "data", "trainer", "optimizers", "own", "portable"),
     ("cli",),
     ("help",),
     ("compose",),
     ("settings",),
     ("metrics", "job"),
-    ("signals", "quoting", "process", "errors", "start", "tracking.schema"),
+    ("signals", "quoting", "process", "errors", "start", "tracking.schema", "answering"),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}
 

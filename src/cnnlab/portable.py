@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from cnnlab import process
 from cnnlab.errors import UsageError, one_line
 
 FACTS = "cnnlab.json"  # beside the program in a .pt2 file
@@ -46,7 +47,8 @@ def program_of(model: Portable, dtype: torch.dtype, input_shape: Sequence[int]) 
     """
     example = torch.zeros(2, *input_shape, dtype=dtype)  # of one image the exporter would make a constant
     try:
-        return torch.export.export(model, (example,), dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}})
+        with process.silent_stderr():
+            return torch.export.export(model, (example,), dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}})
     except Exception as error:  # torch's tracer raises whatever the network's code does, and a dozen of its own
         raise UsageError(f"this network cannot be exported as a graph: {one_line(error)}") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, Strict
 
 from cnnlab.settings.base import Count, Positive, Section, Seed, Text, Whole, digest, flatten
 from cnnlab.settings.dataset import Dataset
@@ -60,7 +60,7 @@ class Figures(Section):
 
 # Where data lies and where a run trains is no part of what it is.
 PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "trainer.accelerator")
-KEPT_APART = ("seed", "evaluation_batch_size", "tracking", "figures")
+KEPT_APART = ("seed", "init_from", "evaluation_batch_size", "tracking", "figures")
 
 
 class Training(Section):
@@ -69,6 +69,12 @@ class Training(Section):
     seed: Seed = Field(description="initial weights, dropout and the order of the batches")
     batch_size: Count = Field(description="images a step and device")
     evaluation_batch_size: Count = Field(description="images a step of validation and test; changes no metric")
+    init_from: str | int | None = Field(
+        description="begin with the weights that fit: a run's id, its first 6 characters or more, or a file"
+    )
+    freeze: Annotated[tuple[Text, ...], Strict(False)] = Field(
+        description="parameters or layers that are not trained, by name or pattern, as conv1*"
+    )
     dataset: Dataset = Field(description="the images")
     model: Model = Field(description="the network")
     regularization: Regularization = Field(description="dropout, penalties, label smoothing")
@@ -91,9 +97,14 @@ class Training(Section):
                     f"{path}dataset.validation.fraction=0; give it a fraction or choose callbacks=last_checkpoint"
                 )
 
-    def digest(self) -> str:
-        """Return 12 hexadecimal digits that two trainings share which differ in nothing but the seed and the place."""
+    def digest(self, weights: str | None = None) -> str:
+        """Return 12 hexadecimal digits that two trainings share which differ in nothing but the seed and the place.
+
+        `weights` is the digest of those it begins with: they count, and not the name of the run or file they are from.
+        """
         settings = {key: value for key, value in self.plain().items() if key not in KEPT_APART}
+        beginning = {"init_from": weights, "freeze": settings.pop("freeze")}
+        settings |= {key: value for key, value in beginning.items() if value}
         return digest({key: value for key, value in flatten(settings).items() if key not in PLACES})
 
 
@@ -138,3 +149,13 @@ class Prediction(Trained):
     invert: Annotated[bool | Literal["auto"], Field()] = Field(
         description="true: dark ink on white paper for a network that knows light on dark; auto: where the edges say so"
     )
+
+
+class Export(Trained):
+    """Everything that export.py takes."""
+
+    format: Literal["onnx", "torch_export", "state_dict"] = Field(
+        description="ONNX, torch's own graph, or the weights alone"
+    )
+    path: str | int | None = Field(description="the file to write; null: into this command's folder of outputs/")
+    overwrite: bool = Field(description="whether a file that is there is replaced")

@@ -84,7 +84,7 @@ class Task:
         """Fit one network and return what was seen; nothing is written to disk, since no trial is used again."""
         settings = read_training(resolve(config), self.setup.data)
         process.seed(settings.seed)
-        plan = make_plan(settings, self.setup.folder, self.setup.data)
+        plan = make_plan(settings, self.setup.folder, self.setup.data, self.setup.weights)
         callbacks: list[pl.Callback] = plan.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.remove(plan.checkpoint)
         watch = Watch(plan, self.goals, trial if index == 0 and self.goals.single else None, run, index)

@@ -34,6 +34,8 @@ class Tag(StrEnum):
     OPTIMIZER = "optimizer"
     PARAMETERS = "parameters"  # how many the network has
     SEED = "seed"
+    INITIAL_RUN = "init.run"  # of a warm start: the run whose weights it began with, where they came from one
+    INITIAL_WEIGHTS = "init.weights"  # and their digest
     SETTINGS = "settings"  # digest of all settings but seed and place; only results carry it, trials do not
 
     COMMAND = "command"  # as a shell takes it
