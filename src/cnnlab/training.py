@@ -25,7 +25,7 @@ from cnnlab.models.summary import layer_table
 from cnnlab.plan import Plan, make_plan, read_training
 from cnnlab.settings.commands import Training
 from cnnlab.settings.read import as_yaml, resolve
-from cnnlab.tracking.history import at_epoch, epoch_history
+from cnnlab.tracking.history import at_epoch, epoch_history, kept_validation
 from cnnlab.tracking.logger import EpochSink
 from cnnlab.tracking.provenance import (
     PACKAGES,
@@ -119,14 +119,16 @@ def test_best(plan: Plan) -> tuple[dict[str, float], int]:
 
 def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
     """Keep what a trained and tested plan leaves: its metrics, checkpoint, model and pictures; return the result."""
-    best_epoch = result.best_epoch
+    best_epoch, epochs = result.best_epoch, plan.trainer.current_epoch
     ending = {
         Metric.BEST_EPOCH: best_epoch,
-        Metric.EPOCHS: plan.trainer.current_epoch,
+        Metric.EPOCHS: epochs,
         Metric.TRAINING_SECONDS: result.training_seconds,
     }
     history = epoch_history(run.client, run.run_id)
     run.log_metrics(best_epoch, result.metrics | ending | at_epoch(history, best_epoch))
+    if best_epoch != epochs:
+        run.log_metrics(epochs + 1, kept_validation(run.client, run.run_id, best_epoch))
     run.log_file(Path(plan.checkpoint.best_model_path), "checkpoints")
     classifier, data = plan.classifier, plan.data
     if plan.settings.tracking.log_model:
