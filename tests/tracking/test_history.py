@@ -52,7 +52,7 @@ def test_all_validation_metrics_of_the_kept_epoch_are_the_last_ones(store):
 def test_what_reads_epochs_sees_epochs_alone(store):
     found = {run.info.run_name: run.info.run_id for run in store.search_runs(["1"])}
     history = epoch_history(store, found["spoiled"])
-    assert {name: sorted(values) for name, values in history.items()} == dict.fromkeys(history, [1, 2, 3])
+    assert len(history) == 4 and all(sorted(values) == [1, 2, 3] for values in history.values())
 
 
 def test_an_epoch_that_was_run_again_counts_and_not_what_stood_at_its_step(tmp_path):
