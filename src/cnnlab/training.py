@@ -25,7 +25,7 @@ from cnnlab.models.summary import layer_table
 from cnnlab.plan import Plan, make_plan, read_training
 from cnnlab.settings.commands import Training
 from cnnlab.settings.read import as_yaml, resolve
-from cnnlab.tracking.history import at_epoch, epoch_history, kept_validation
+from cnnlab.tracking.history import at_epoch, epoch_history
 from cnnlab.tracking.logger import EpochSink
 from cnnlab.tracking.provenance import (
     PACKAGES,
@@ -36,7 +36,7 @@ from cnnlab.tracking.provenance import (
     uncommitted_diff,
 )
 from cnnlab.tracking.run import TrackedRun, open_run
-from cnnlab.tracking.schema import Metric, Tag
+from cnnlab.tracking.schema import VALIDATION, Metric, Tag
 from cnnlab.tracking.store import absolute_uri, page_of
 
 
@@ -128,7 +128,9 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
     history = epoch_history(run.client, run.run_id)
     run.log_metrics(best_epoch, result.metrics | ending | at_epoch(history, best_epoch))
     if best_epoch != epochs:
-        run.log_metrics(epochs + 1, kept_validation(run.client, run.run_id, best_epoch))
+        # MLflow shows and sorts by what stands at the last step: let that be the kept checkpoint's.
+        reached = {name: value for name, value in result.history[best_epoch].items() if name.startswith(VALIDATION)}
+        run.log_metrics(epochs + 1, reached)
     run.log_file(Path(plan.checkpoint.best_model_path), "checkpoints")
     classifier, data = plan.classifier, plan.data
     if plan.settings.tracking.log_model:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
+from typing import NoReturn
 from urllib.request import url2pathname
 
 from mlflow.entities import Run
@@ -20,7 +21,7 @@ from packaging.requirements import Requirement
 
 from cnnlab import process
 from cnnlab.errors import UsageError, one_line
-from cnnlab.start import ROOT
+from cnnlab.start import CHECKOUT
 from cnnlab.tracking import moved
 from cnnlab.tracking.find import open_client, search
 from cnnlab.tracking.schema import Tag
@@ -185,12 +186,16 @@ def _applies(requirement: Requirement) -> bool:
 
 def requirements() -> list[str]:
     """Return what cnnlab needs, as the checkout's pyproject.toml has it, or the installed package."""
-    project = ROOT / "pyproject.toml"
-    if project.is_file():
-        return list(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
+    if CHECKOUT:
+        return list(tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"])
     return metadata.requires("cnnlab") or []
 
 
-if __name__ == "__main__":
+def main() -> NoReturn:
+    """Be the command: its argument, if any, is the store's address."""
     process.set_environment()
     sys.exit(doctor(sys.argv[1] if len(sys.argv) > 1 else None))
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import mlflow
 
-from cnnlab.tracking.schema import BEST, CURVES, VALIDATION, Metric
+from cnnlab.tracking.schema import BEST, CURVES, Metric
 
 # Metric name to {epoch, counted from 1: value}.
 History = Mapping[str, Mapping[int, float]]
@@ -15,21 +15,11 @@ History = Mapping[str, Mapping[int, float]]
 def epoch_history(client: mlflow.MlflowClient, run_id: str) -> History:
     """Return loss and accuracy of every epoch; of an epoch that was run twice, the later values.
 
-    What stands behind the last epoch is no epoch: `kept_validation` once more.
+    What stands behind the last epoch is no epoch, but the kept checkpoint's validation once more.
     """
     history = {name: _by_step(client, run_id, name) for name in CURVES}
     last = max(history[Metric.TRAIN_LOSS], default=0)
     return {name: {epoch: values[epoch] for epoch in values if epoch <= last} for name, values in history.items()}
-
-
-def kept_validation(client: mlflow.MlflowClient, run_id: str, epoch: int) -> dict[str, float]:
-    """Return every validation metric of one epoch under its own name.
-
-    MLflow shows and sorts by the value at the last step, so a run keeps those of its checkpoint's epoch there.
-    """
-    names = [name for name in client.get_run(run_id).data.metrics if name.startswith(VALIDATION)]
-    values = {name: _by_step(client, run_id, name) for name in names}
-    return {name: steps[epoch] for name, steps in values.items() if epoch in steps}
 
 
 def _by_step(client: mlflow.MlflowClient, run_id: str, name: str) -> dict[int, float]:
