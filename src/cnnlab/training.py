@@ -35,7 +35,7 @@ from cnnlab.tracking.provenance import (
     uncommitted_diff,
 )
 from cnnlab.tracking.run import TrackedRun, open_run
-from cnnlab.tracking.schema import Metric, Tag
+from cnnlab.tracking.schema import VALIDATION, Metric, Tag
 from cnnlab.tracking.store import absolute_uri, page_of
 
 
@@ -118,14 +118,18 @@ def test_best(plan: Plan) -> tuple[dict[str, float], int]:
 
 def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
     """Keep what a trained and tested plan leaves: its metrics, checkpoint, model and pictures; return the result."""
-    best_epoch = result.best_epoch
+    best_epoch, epochs = result.best_epoch, plan.trainer.current_epoch
     ending = {
         Metric.BEST_EPOCH: best_epoch,
-        Metric.EPOCHS: plan.trainer.current_epoch,
+        Metric.EPOCHS: epochs,
         Metric.TRAINING_SECONDS: result.training_seconds,
     }
     history = epoch_history(run.client, run.run_id)
     run.log_metrics(best_epoch, result.metrics | ending | at_epoch(history, best_epoch))
+    if best_epoch != epochs:
+        # MLflow shows and sorts by what stands at the last step: let that be the kept checkpoint's.
+        reached = {name: value for name, value in result.history[best_epoch].items() if name.startswith(VALIDATION)}
+        run.log_metrics(epochs + 1, reached)
     run.log_file(Path(plan.checkpoint.best_model_path), "checkpoints")
     classifier, data = plan.classifier, plan.data
     if plan.settings.tracking.log_model:
