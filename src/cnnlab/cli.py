@@ -30,6 +30,7 @@ RUN = {
     "sweep": ("cnnlab.sweeps.run", "sweep"),
     "evaluate": ("cnnlab.evaluation", "evaluate"),
     "predict": ("cnnlab.prediction", "predict"),
+    "export": ("cnnlab.exporting", "export"),
 }
 OWN_FOLDER = ("--config-dir", "-cd")
 _codes = [0]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 
 from cnnlab import process
@@ -18,6 +17,7 @@ from cnnlab.checkpoint import Saved, find_saved
 from cnnlab.console import console, show_closing
 from cnnlab.errors import Incomplete, UsageError
 from cnnlab.formats import FORMATS, Answer, Format
+from cnnlab.job import Job
 from cnnlab.portable import Portable, facts_about
 from cnnlab.settings.commands import Export
 from cnnlab.settings.read import read, resolve
@@ -35,18 +35,18 @@ class Exported:
     difference: float
 
 
-def export(config: DictConfig, folder: Path) -> Exported:
-    """Write the classifier of `run` or `checkpoint` as `format` says, to `path` or into `folder`.
+def export(job: Job) -> Exported:
+    """Write the classifier of `run` or `checkpoint` as `format` says, to `path` or into `job.folder`.
 
     Raises UsageError for a classifier, a path or a format that will not do, and Incomplete where the written file
     answers other than the checkpoint; nothing is kept then.
     """
     process.begin()
-    settings = read(Export, resolve(config))
+    settings = read(Export, resolve(job.config))
     kind = FORMATS[settings.format]
-    target = (
-        Path(str(settings.path)).expanduser() if settings.path is not None else folder / f"model{kind.extensions[0]}"
-    )
+    target = job.folder / f"model{kind.extensions[0]}"
+    if settings.path is not None:
+        target = Path(str(settings.path)).expanduser()
     problems = check_packages(settings.format, kind) + check_target(target, kind, overwrite=settings.overwrite)
     if problems:
         raise UsageError(*problems)
