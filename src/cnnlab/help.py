@@ -36,7 +36,7 @@ def help_text(door: str, arguments: Sequence[str]) -> str:
         config = compose(door, overrides, return_hydra_config=True)
         loader = GlobalHydra.instance().config_loader()
         groups = [group for group in config.hydra.runtime.choices if not group.startswith("hydra/")]
-        options = {group: loader.get_group_options(group) for group in groups}
+        options = {group: loader.get_group_options(group, config_name=door, overrides=overrides) for group in groups}
     about = OmegaConf.to_container(config.hydra.help, resolve=True)
     del config.hydra
     values = OmegaConf.to_container(config, resolve=False)
