@@ -85,7 +85,7 @@ class TestLoading:
         network = build_network(made.model, made.regularization, (1, 28, 28), 10)
         lines = begin(network, load_weights(str(saved.checkpoint), ""), [], "unit").lines
         assert "conv3.weight (not there)" in lines[1]
-        other = weights_in({"layers.conv1.bias": torch.ones(4), "tail.weight": torch.ones(2)}, "x", "a file")
+        other = weights_in({"layers.conv1.weight": torch.ones(4, 1, 2, 2), "tail.weight": torch.ones(2)}, "x", "a file")
         assert begin(network, other, [], "unit").lines[2] == "not in this network: tail.weight"
 
     def test_pixels_that_were_scaled_otherwise_are_told(self, saved, tmp_path):
