@@ -18,14 +18,15 @@ FLOORS = (
     ("sweeps", "evaluation", "prediction"),
     ("training", "checkpoint"),
     ("plan",),
-    ("classifier", "figures", "report"),
-    ("console", "tracking", "models", "data", "trainer", "optimizers", "own"),
+    ("classifier", "figures", "report", "watching"),
+    ("console", "tracking", "models", "data", "trainer", "optimizers"),
+    ("own",),
     ("cli",),
     ("help",),
     ("compose",),
     ("settings",),
     ("metrics", "job"),
-    ("signals", "quoting", "process", "errors", "start", "tracking.schema", "cnnlab"),
+    ("signals", "quoting", "process", "errors", "start", "own_path", "tracking.schema", "cnnlab"),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -67,6 +67,7 @@ class Classifier(pl.LightningModule):
         self.augmentation = augmentation
         self.train_sums, self.val_sums, self.test_sums = EpochSums(), EpochSums(), EpochSums()
         self.collector = Collector()
+        self.validated: dict[str, Tensor] = {}  # of this epoch's validation, until its training ends
         self.predictions: Predictions | None = None  # of the whole test split, once it has been read
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -145,24 +146,33 @@ class Classifier(pl.LightningModule):
         assert self.train_seconds is not None
         images = float(self.train_sums.images) * self.trainer.world_size
         self.log_sums("train")
+        self.log_dict(self.validated)  # once more, beside training: loggers get an epoch in one piece
+        self.validated = {}
         self.log(Metric.EPOCH_SECONDS, time.perf_counter() - self.train_started)
         self.log(Metric.SPEED, images / self.train_seconds)
         self.log(Metric.LEARNING_RATE, self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_validation_epoch_end(self) -> None:
-        self.log_sums("val")
+        self.validated = self.log_sums("val", logger=False)
 
     def on_test_epoch_end(self) -> None:
         self.log_sums("test")
         self.predictions = self.collector.predictions()
 
-    def log_sums(self, split: str) -> None:
-        """Log the epoch's means, the same on every process, and start the next epoch at zero."""
+    def log_sums(self, split: str, *, logger: bool = True) -> dict[str, Tensor]:
+        """Log the epoch's means, the same on every process, start the next epoch at zero, and return the means.
+
+        `logger` says whether loggers get them now, or only those that watch.
+        """
         sums = self.sums(split)
-        self.log_dict({f"{split}/{name}": value for name, value in sums.compute().items()})
-        # Counted from 1, as people do: on the screen, in MLflow and in the checkpoint's file name.
-        self.log(Metric.EPOCH, float(self.current_epoch + 1))
+        means = {f"{split}/{name}": value for name, value in sums.compute().items()}
+        self.log_dict(means, logger=logger)
+        # Counted from 1, as people do: on the screen, in MLflow and in the checkpoint's file name. After the last one
+        # Lightning has counted on already. 'step' is its own name for the step that loggers get.
+        epoch = float(self.current_epoch + (split != "test"))
+        self.log_dict({Metric.EPOCH: epoch, "step": epoch}, logger=logger)
         sums.reset()
+        return means
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         assert self.make_optimizer is not None

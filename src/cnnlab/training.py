@@ -91,6 +91,8 @@ def train_and_test(run: TrackedRun, plan: Plan, folder: Path, listeners: Sequenc
 def fit(plan: Plan, listeners: Sequence[EpochSink]) -> float:
     """Train the plan and return the seconds it took; each epoch's metrics go to the listeners, in their order."""
     plan.logger.sinks.extend(listeners)
+    for logger in plan.trainer.loggers:
+        logger.log_hyperparams(plan.settings.flat())
     started = time.perf_counter()
     plan.trainer.fit(plan.classifier, plan.data_module)
     return time.perf_counter() - started

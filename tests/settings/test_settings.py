@@ -183,7 +183,7 @@ class TestSections:
             ("+epochs=3", "epochs is no setting; allowed: seed, batch_size, "),
             ("+optimizer.speed=3", "optimizer.speed is no setting; allowed: name, lr, betas, eps, weight_decay, fused"),
             (
-                "+callbacks.timer={_target_: x.Y}",
+                "+callbacks.timer={every: 3}",
                 "callbacks.timer is no setting; allowed: checkpoint, early_stopping, ",
             ),
             ("dataset.validation=null", "dataset.validation is missing"),

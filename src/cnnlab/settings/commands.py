@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from cnnlab.settings.base import Count, Positive, Section, Seed, Text, Whole, digest, flatten
 from cnnlab.settings.dataset import Dataset
 from cnnlab.settings.model import Model
-from cnnlab.settings.training import Augmentation, Callbacks, Optimizer, Regularization, Scheduler
+from cnnlab.settings.training import Augmentation, Callbacks, Loggers, Optimizer, Regularization, Scheduler
 
 
 class Trainer(Section):
@@ -60,7 +60,7 @@ class Figures(Section):
 
 # Where data lies and where a run trains is no part of what it is.
 PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "trainer.accelerator")
-KEPT_APART = ("seed", "evaluation_batch_size", "tracking", "figures")
+KEPT_APART = ("seed", "evaluation_batch_size", "tracking", "figures", "loggers")
 
 
 class Training(Section):
@@ -77,6 +77,7 @@ class Training(Section):
     scheduler: Scheduler = Field(description="how the learning rate changes")
     trainer: Trainer = Field(description="Lightning's flags")
     callbacks: Callbacks = Field(description="what is kept, and when training ends")
+    loggers: Loggers = Field(description="Lightning's loggers, or your own, beside the tracked run")
     tracking: Tracking = Field(description="where the run is kept")
     figures: Figures = Field(description="which pictures are drawn")
 

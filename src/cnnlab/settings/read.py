@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Generic, Literal, TypeVar, Union, get_args, get_origin
 
@@ -135,10 +135,14 @@ def _problem(
         fields = {field.alias or name: field for name, field in kind.model_fields.items()}
         key = f"{path}{part}"
         if error == "extra_forbidden" and depth == len(location) - 1:
-            return key, f"{key} is no setting; allowed: {', '.join(fields)}{nearest_key(key, keys(root))}"
-        field = fields[str(part)]
+            return key, _no_setting(root, key, fields)
         value = values.get(part) if isinstance(values, Mapping) else None
         rest = location[depth + 1 :]
+        if str(part) not in fields:  # what a user adds under a key of their own is a section with a `_target_`
+            if kind.added is None or not isinstance(value, Mapping) or "_target_" not in value:
+                return key, _no_setting(root, key, fields)
+            return _problem(root, kind.added, value, rest, error, f"{key}.")
+        field = fields[str(part)]
         if error == "missing" and not rest:
             return key, f"{key} is missing"
         choices = sections_of(field.annotation, field.metadata)
@@ -160,6 +164,10 @@ def _problem(
             kind, skip = choices[""], 0
         return _problem(root, kind, value, rest[skip:], error, f"{key}.")
     return path.rstrip("."), refused(path.rstrip("."), values, "a section of keys")
+
+
+def _no_setting(root: type[Section], key: str, known: Iterable[str]) -> str:
+    return f"{key} is no setting; allowed: {', '.join(known)}{nearest_key(key, keys(root))}"
 
 
 def _own_sections(section: Section) -> Iterator[tuple[str, Section]]:

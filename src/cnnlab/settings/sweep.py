@@ -58,6 +58,7 @@ class WorkerOrder(Section):
     config: str = Field(description="the training configuration as YAML, its interpolations unresolved")
     overrides: Names = Field(description="what the command changed of train.yaml")
     chosen: Names = Field(description="keys of the configuration whose values the search has found; of a winner")
+    own_folder: str | None = Field(description="the user's own folder of configuration: their code lies about there")
     parent_run: str = Field(description="MLflow run of the sweep")
     folder: str = Field(description="where checkpoints and pictures go")
     threads: Count = Field(description="CPU threads of the worker")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from cnnlab.settings.base import Count, NotNegative, Own, Pair, Positive, Section, Share, Text, ToldBy, Whole
+from cnnlab.settings.base import Additions, Count, NotNegative, Own, Pair, Positive, Section, Share, Text, ToldBy, Whole
 from cnnlab.tracking.schema import Monitor
 
 
@@ -163,9 +163,13 @@ class EarlyStopping(Section):
     patience: Whole = Field(description="epochs it may fail to")
 
 
-class Callbacks(Section):
-    """What watches a training."""
+class Callbacks(Additions):
+    """What watches a training; any other key with a `_target_` is a Lightning callback of the user's own."""
 
     checkpoint: Checkpoint = Field(description="which epoch is kept and tested")
     early_stopping: EarlyStopping | None = Field(description="null: train for all trainer.max_epochs")
     ema_decay: Share | None = Field(description="of a moving average of the weights, which is kept instead; or null")
+
+
+class Loggers(Additions):
+    """Lightning's loggers, or a user's own, beside the tracked run: each under a key of its own, with a `_target_`."""

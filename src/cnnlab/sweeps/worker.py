@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from cnnlab import process
 from cnnlab.errors import DiskFull, disk_is_full
+from cnnlab.own_path import add_to_path
 from cnnlab.signals import Interruption, interruptible
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def main() -> None:
 
 def work(order: WorkerOrder) -> int:
     """Run trials until none is left; return the exit code."""
+    add_to_path(Path(order.own_folder) if order.own_folder else None)
     process.begin(order.threads)
     process.begin_search()
     import mlflow
