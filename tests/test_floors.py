@@ -19,7 +19,7 @@ FLOORS = (
     ("training", "checkpoint"),
     ("plan",),
     ("classifier", "figures", "report", "watching"),
-    ("console", "tracking", "models", "data", "trainer", "optimizers"),
+    ("console", "tracking", "models", "data", "trainer", "optimizers", "measures"),
     ("own",),
     ("cli",),
     ("help",),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from cnnlab.measures import Measures
 from cnnlab.metrics import Collector, EpochSums, Predictions
 from cnnlab.models import kernels
 from cnnlab.settings.training import Regularization
@@ -42,7 +43,8 @@ class Classifier(pl.LightningModule):
     Of `regularization` the penalties and the label smoothing are used; dropout is part of the network. `make_optimizer`
     takes the parameters, `make_scheduler` the optimizer and the number of optimizer steps of the whole training.
     `description` is kept in every checkpoint, so that it can be rebuilt from the file alone: plain types only,
-    because checkpoints are loaded with `weights_only=True`. `augmentation` changes training batches alone.
+    because checkpoints are loaded with `weights_only=True`. `augmentation` changes training batches alone. `measures`
+    are told of validation and test beside the rest.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Classifier(pl.LightningModule):
         make_scheduler: MakeScheduler | None,
         description: dict[str, object],
         augmentation: nn.Module | None = None,
+        measures: Measures | None = None,
     ):
         super().__init__()
         self.scaling = scaling
@@ -65,6 +68,7 @@ class Classifier(pl.LightningModule):
         self.make_scheduler = make_scheduler
         self.description = description
         self.augmentation = augmentation
+        self.measures = measures
         self.train_sums, self.val_sums, self.test_sums = EpochSums(), EpochSums(), EpochSums()
         self.collector = Collector()
         self.validated: dict[str, Tensor] = {}  # of this epoch's validation, until its training ends
@@ -113,6 +117,8 @@ class Classifier(pl.LightningModule):
             fitted = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         objective = fitted + self.penalty()
         self.sums(split).update(loss, objective, logits, labels)
+        if split != "train" and self.measures is not None:
+            self.measures.update(logits, labels)
         if split == "test":
             self.collector.update(logits, labels)
         return objective
@@ -166,6 +172,8 @@ class Classifier(pl.LightningModule):
         """
         sums = self.sums(split)
         means = {f"{split}/{name}": value for name, value in sums.compute().items()}
+        if split != "train" and self.measures is not None:
+            means |= {f"{split}/{name}": value for name, value in self.measures.compute().items()}
         self.log_dict(means, logger=logger)
         # Counted from 1, as people do: on the screen, in MLflow and in the checkpoint's file name. After the last one
         # Lightning has counted on already. 'step' is its own name for the step that loggers get.

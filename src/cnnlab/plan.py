@@ -20,6 +20,7 @@ from cnnlab.data.pixels import border_brightness
 from cnnlab.data.scaling import Scaling
 from cnnlab.data.split import divide
 from cnnlab.errors import UsageError, collect
+from cnnlab.measures import build_measures
 from cnnlab.models import NETWORKS
 from cnnlab.optimizers import OPTIMIZERS, cosine, onecycle
 from cnnlab.own import asked, called, made, own
@@ -132,6 +133,7 @@ def build_classifier(
         if optimizer is not None and make_scheduler is not None:
             collect(problems, called, "scheduler", make_scheduler, optimizer, TRIED_STEPS)
     changes = collect(problems, build_augmentation, settings.augmentation, data.classes)
+    measures = collect(problems, build_measures, settings.metrics, data.classes)
     scaling = Scaling.fit(settings.dataset.scaling, train_images)
     if problems:
         raise UsageError(*problems)
@@ -147,7 +149,7 @@ def build_classifier(
         border=border_brightness(train_images),
     )
     parts = (scaling, network, settings.regularization, make_optimizer, make_scheduler, description.plain())
-    return Classifier(*parts, changes)
+    return Classifier(*parts, changes, measures)
 
 
 def build_network(model: Model, regularization: training.Regularization, input_shape: Shape, classes: int) -> nn.Module:

@@ -25,6 +25,7 @@ from cnnlab.models.summary import layer_table
 from cnnlab.plan import Plan, make_plan, read_training
 from cnnlab.settings.commands import Training
 from cnnlab.settings.read import as_yaml, resolve
+from cnnlab.settings.training import measured
 from cnnlab.tracking.history import at_epoch, epoch_history
 from cnnlab.tracking.logger import EpochSink
 from cnnlab.tracking.provenance import (
@@ -121,7 +122,7 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
         Metric.EPOCHS: plan.trainer.current_epoch,
         Metric.TRAINING_SECONDS: result.training_seconds,
     }
-    history = epoch_history(run.client, run.run_id)
+    history = epoch_history(run.client, run.run_id, plan.settings.monitors)
     run.log_metrics(best_epoch, result.metrics | ending | at_epoch(history, best_epoch))
     run.log_file(Path(plan.checkpoint.best_model_path), "checkpoints")
     classifier, data = plan.classifier, plan.data
@@ -224,7 +225,8 @@ def log_model(scaling: nn.Module, network: nn.Module, images: torch.Tensor) -> s
 
 def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) -> dict[str, str]:
     """Return the closing block: what came out, and where it is."""
-    shown = (Metric.TEST_ACCURACY, Metric.TEST_LOSS, Metric.TEST_OBJECTIVE)
+    chosen = [f"test/{name}" for name in measured(plan.settings.metrics)]
+    shown = (Metric.TEST_ACCURACY, Metric.TEST_LOSS, Metric.TEST_OBJECTIVE, *chosen)
     rows: dict[str, str] = {name: f"{result.metrics[name]:.4f}" for name in shown}
     watched = plan.checkpoint.monitor
     score = plan.checkpoint.best_model_score

@@ -17,7 +17,6 @@ from cnnlab.own import made
 from cnnlab.settings.base import Called
 from cnnlab.settings.commands import Training
 from cnnlab.settings.training import Loggers
-from cnnlab.tracking.schema import MONITORS
 
 
 def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, list[pl.Callback]]:
@@ -39,7 +38,7 @@ def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, 
         filename=f"epoch_{{epoch:02d}}-{named_loss}",  # no "=": a command line would have to quote it
         auto_insert_metric_name=False,
         monitor=monitor,
-        mode=MONITORS[monitor] if monitor else "min",
+        mode=settings.monitors[monitor] if monitor else "min",
         save_on_train_epoch_end=True,
     )
     callbacks: list[pl.Callback] = [*(callback for callback in added if callback), checkpoint]
@@ -48,7 +47,7 @@ def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, 
     if console.is_terminal:
         callbacks.append(EpochBar())
     if stopping := watching.early_stopping:
-        mode = MONITORS[stopping.monitor]
+        mode = settings.monitors[stopping.monitor]
         callbacks.append(EarlyStopping(stopping.monitor, patience=stopping.patience, mode=mode))
     return checkpoint, callbacks
 

@@ -10,6 +10,7 @@ from omegaconf import ListConfig
 
 from cnnlab.data import SOURCES, augmentation
 from cnnlab.errors import UsageError
+from cnnlab.measures import KINDS
 from cnnlab.models import NETWORKS
 from cnnlab.models.initializers import INITIALIZERS
 from cnnlab.models.layers import ACTIVATIONS, POOLINGS
@@ -19,7 +20,7 @@ from cnnlab.settings import commands, dataset, description, model, training
 from cnnlab.settings.base import Own, Section
 from cnnlab.settings.commands import Evaluation, Prediction, Training
 from cnnlab.settings.read import allowed, examine, names_of, read
-from cnnlab.tracking.schema import MONITORS, Monitor
+from cnnlab.tracking.schema import MEASURES, Measure
 from commands import ROOT, composed
 
 
@@ -56,7 +57,7 @@ class TestShipped:
             )
         assert set(training.AUGMENTATIONS) - {"none"} == set(augmentation.KINDS)
         assert set(dataset.ARCHIVES) == set(names_of(dataset.Archive.model_fields["name"].annotation)) == set(SOURCES)
-        assert set(get_args(Monitor)) == set(MONITORS)
+        assert set(get_args(Measure)) == set(MEASURES) == set(KINDS)
 
     @pytest.mark.parametrize("module", [commands, dataset, description, model, training])
     def test_every_field_has_a_sentence(self, module):

@@ -31,7 +31,7 @@ def test_it_searches_its_arguments_and_what_it_prints_and_keeps_runs_as_it_stand
     (tmp_path / "mine" / "nets.py").write_text(NET)
     (tmp_path / "mine" / "conf" / "model" / "net.yaml").write_text("name: net\n_target_: nets.Net\nwidth: 16\n")
     searched = ("search=none", '+search.model.width="choice(4, 8)"', "sampler=grid", "sweep.final_seeds=1")
-    said = run(tmp_path, "--config-dir", "mine/conf", "model=net", "tracking.log_model=false", *searched)
+    said = run(tmp_path, "model=net", "tracking.log_model=false", *searched, "--config-dir", "mine/conf")
     (line,) = [line.removeprefix("run it").strip() for line in said.splitlines() if line.startswith("run it")]
     assert line.startswith("python train.py --config-dir=mine/conf 'hydra.searchpath=[file:///")
     (winner,) = [item for item in tracked_runs(tmp_path) if item.data.tags.get(Tag.ROLE) == Role.WINNER]

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from cnnlab.errors import unknown
 from cnnlab.settings.base import Count, Positive, Section, Seed, Text, Whole, digest, flatten
 from cnnlab.settings.dataset import Dataset
 from cnnlab.settings.model import Model
-from cnnlab.settings.training import Augmentation, Callbacks, Loggers, Optimizer, Regularization, Scheduler
+from cnnlab.settings.training import (
+    Augmentation,
+    Callbacks,
+    Loggers,
+    Metrics,
+    Optimizer,
+    OwnMetric,
+    Regularization,
+    Scheduler,
+    measured,
+)
+from cnnlab.tracking.schema import MEASURES, MONITORS, Direction
 
 
 class Trainer(Section):
@@ -60,7 +72,7 @@ class Figures(Section):
 
 # Where data lies and where a run trains is no part of what it is.
 PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "trainer.accelerator")
-KEPT_APART = ("seed", "evaluation_batch_size", "tracking", "figures", "loggers")
+KEPT_APART = ("seed", "evaluation_batch_size", "tracking", "figures", "loggers", "metrics")
 
 
 class Training(Section):
@@ -77,18 +89,30 @@ class Training(Section):
     scheduler: Scheduler = Field(description="how the learning rate changes")
     trainer: Trainer = Field(description="Lightning's flags")
     callbacks: Callbacks = Field(description="what is kept, and when training ends")
+    metrics: Metrics = Field(description="measured on validation and test, beside loss and accuracy")
     loggers: Loggers = Field(description="Lightning's loggers, or your own, beside the tracked run")
     tracking: Tracking = Field(description="where the run is kept")
     figures: Figures = Field(description="which pictures are drawn")
 
+    @property
+    def monitors(self) -> dict[str, Direction]:
+        """Return what a checkpoint, early stopping or a search may watch in this training, and which way is better."""
+        return MONITORS | {f"val/{name}": direction for name, direction in measured(self.metrics).items()}
+
     def conflicts(self, path: str) -> Iterator[str]:
-        if self.dataset.validation.fraction > 0:
-            return
+        names = [item.name if isinstance(item, OwnMetric) else item for item in self.metrics]
+        for name in dict.fromkeys(name for name in names if names.count(name) > 1 or f"val/{name}" in MONITORS):
+            yield f"{path}metrics: '{name}' is there already; every metric needs a name of its own"
         for name in ("checkpoint", "early_stopping"):
             watching = getattr(self.callbacks, name)
-            if watching and watching.monitor and watching.monitor.startswith("val/"):
+            if watching is None or watching.monitor is None:
+                continue
+            key = f"{path}callbacks.{name}.monitor"
+            if watching.monitor not in self.monitors:
+                yield unknown_monitor(key, watching.monitor, self.monitors)
+            elif watching.monitor.startswith("val/") and self.dataset.validation.fraction == 0:
                 yield (
-                    f"{path}callbacks.{name}.monitor={watching.monitor!r} needs a validation split, but "
+                    f"{key}={watching.monitor!r} needs a validation split, but "
                     f"{path}dataset.validation.fraction=0; give it a fraction or choose callbacks=last_checkpoint"
                 )
 
@@ -96,6 +120,14 @@ class Training(Section):
         """Return 12 hexadecimal digits that two trainings share which differ in nothing but the seed and the place."""
         settings = {key: value for key, value in self.plain().items() if key not in KEPT_APART}
         return digest({key: value for key, value in flatten(settings).items() if key not in PLACES})
+
+
+def unknown_monitor(key: str, monitor: str, monitors: Iterable[str]) -> str:
+    """Return the line for a monitor that this training does not have: what it would need, or the nearest one."""
+    name = monitor.removeprefix("val/")
+    if monitor != name and name in MEASURES:
+        return f"{key}={monitor!r} is not measured; add metrics=[{name}]"
+    return unknown(key, monitor, monitors)
 
 
 class Choice(Section):

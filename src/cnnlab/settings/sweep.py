@@ -21,7 +21,9 @@ class Sweep(Section):
     )
     n_trials: Count = Field(description="of the study in all, over every launch and machine")
     n_workers: Count = Field(description="processes on this machine")
-    objective: Annotated[str | Names, Says("val/acc, val/loss, val/objective, or two, the other being a cost")] = Field(
+    objective: Annotated[
+        str | Names, Says("val/acc, val/loss, val/objective, val/NAME of metrics; or two, one a cost")
+    ] = Field(
         description="what is optimized: val/acc, val/loss, val/objective; or two of them, such as [val/acc,parameters]"
     )
     seeds: Count = Field(description="trainings a trial; its value is their mean")
@@ -53,6 +55,7 @@ class WorkerOrder(Section):
     study: str = Field(description="Optuna's name of the study")
     sweep: Sweep = Field(description="the `sweep` section")
     goals: Names = Field(description="the objectives by name")
+    upward: Names = Field(description="those of them of which more is better")
     total: Count | None = Field(description="trials the study may have; null: those that are queued, and no more")
     search: Search | None = Field(description="null: trials are trainings of the winner, which differ in their seed")
     config: str = Field(description="the training configuration as YAML, its interpolations unresolved")

@@ -21,6 +21,7 @@ from cnnlab.sweeps.methods import GRID, NO_PRUNER, build_pruner, build_sampler, 
 from cnnlab.sweeps.setup import DatasetCache
 from cnnlab.sweeps.space import Space, apply, read_space, section
 from cnnlab.sweeps.storage import check_storage
+from cnnlab.tracking.schema import MONITORS
 
 SWEEP_SECTIONS = ("sweep", "search", "sampler", "pruner")
 # Where and how fast a trial runs, and what is drawn of it, does not change what it finds.
@@ -32,7 +33,7 @@ INDIFFERENT = (
     "trainer.num_nodes",
     "trainer.strategy",
 )
-APART = ("tracking", "figures", "evaluation_batch_size")
+APART = ("tracking", "figures", "evaluation_batch_size", "loggers", "metrics")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,10 @@ def read_order(job: Job) -> Order:
         collect(problems, make_plan, training, folder, data)
     trainer = examine(Trainer, section(values, "trainer")).settings
     problems += check_devices(trainer) if trainer else []
-    goals = collect(problems, read_goals, section(whole, "sweep").get("objective"), values)
+    goals = None
+    if training is not None or not values.get("metrics"):  # else nobody knows what is measured
+        monitors = training.monitors if training else MONITORS
+        goals = collect(problems, read_goals, section(whole, "sweep").get("objective"), values, monitors)
     space = collect(problems, read_space, section(whole, "search"), base)
     sampler = collect(problems, read, Own, section(whole, "sampler"), "sampler.")
     pruner = collect(problems, read, Own, section(whole, "pruner"), "pruner.")

@@ -204,6 +204,7 @@ def work_order(
         study=study.study_name,
         sweep=this.order.settings,
         goals=goals.names,
+        upward=goals.upward,
         total=total,
         search=how,
         config=OmegaConf.to_yaml(apply(this.order.config, chosen or {})),
@@ -227,7 +228,7 @@ def run_workers(this: RunningSweep, study: optuna.Study, lock: StudyLock, order:
     devices = process.visible_devices(this.order.training.trainer.accelerator)
     pool = WorkerPool(order, size, devices, this.folder / "workers")
     try:
-        with View(study.study_name, Goals(order.goals), total, trials) as view, pool:
+        with View(study.study_name, Goals(order.goals, order.upward), total, trials) as view, pool:
             while pool.supervise(view.update(study.get_trials(deepcopy=False))):
                 requeue_dead(study, lock, settings.retries)
                 time.sleep(POLL)

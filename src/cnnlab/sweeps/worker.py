@@ -66,7 +66,7 @@ def work(order: WorkerOrder) -> int:
     config = OmegaConf.create(order.config)
     assert isinstance(config, DictConfig)
     mlflow.set_tracking_uri(OmegaConf.select(config, "tracking.uri"))
-    goals = Goals(order.goals)
+    goals = Goals(order.goals, order.upward)
     data = DatasetCache(test=order.search is None)
     setup = Setup(config, order.overrides, order.parent_run, data, Path(order.folder))
     sampler = pruner = None

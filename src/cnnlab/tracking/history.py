@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import mlflow
 
@@ -12,10 +12,10 @@ from cnnlab.tracking.schema import BEST, CURVES
 History = Mapping[str, Mapping[int, float]]
 
 
-def epoch_history(client: mlflow.MlflowClient, run_id: str) -> History:
-    """Return loss and accuracy of every epoch; of an epoch that was run twice, the later values."""
+def epoch_history(client: mlflow.MlflowClient, run_id: str, names: Iterable[str] = ()) -> History:
+    """Return loss, accuracy and the other metrics named of every epoch; of an epoch run twice, the later values."""
     history = {}
-    for name in CURVES:
+    for name in dict.fromkeys([*CURVES, *names]):
         entries = sorted(client.get_metric_history(run_id, name), key=lambda entry: entry.timestamp)
         history[name] = {entry.step: entry.value for entry in entries}
     return history
