@@ -27,7 +27,7 @@ from cnnlab.own import asked, called, made, own
 from cnnlab.settings import training
 from cnnlab.settings.base import Own, Section
 from cnnlab.settings.commands import Tracking, Trainer, Training
-from cnnlab.settings.dataset import Archive, ImageFolder
+from cnnlab.settings.dataset import Archive, ImageFolder, OwnImages
 from cnnlab.settings.description import FORMAT, Description, KeptImages
 from cnnlab.settings.model import Model
 from cnnlab.settings.read import examine
@@ -67,7 +67,7 @@ def read_training(values: Mapping[str, object], load_data: LoadData = load) -> T
         collect(problems, build_trainer, trainer, [], [EpochLogger([])])
     if isinstance(tracking := sections.get("tracking"), Tracking):
         problems += check_address(tracking.uri)
-    if isinstance(dataset := sections.get("dataset"), Archive | ImageFolder):
+    if isinstance(dataset := sections.get("dataset"), Archive | ImageFolder | OwnImages):
         collect(problems, load_data, dataset)
     raise UsageError(*problems)
 
