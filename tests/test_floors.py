@@ -18,7 +18,7 @@ FLOORS = (
     ("sweeps", "evaluation", "prediction"),
     ("training", "checkpoint"),
     ("plan",),
-    ("classifier", "figures", "report", "watching"),
+    ("classifier", "figures", "report", "watching", "networks"),
     ("console", "tracking", "models", "data", "trainer", "optimizers", "measures"),
     ("own",),
     ("cli",),

@@ -21,7 +21,7 @@ from cnnlab.data.scaling import Scaling
 from cnnlab.data.split import divide
 from cnnlab.errors import UsageError, collect
 from cnnlab.measures import build_measures
-from cnnlab.models import NETWORKS
+from cnnlab.networks import build_network
 from cnnlab.optimizers import OPTIMIZERS, cosine, onecycle
 from cnnlab.own import asked, called, made, own
 from cnnlab.settings import training
@@ -29,7 +29,6 @@ from cnnlab.settings.base import Own, Section
 from cnnlab.settings.commands import Tracking, Trainer, Training
 from cnnlab.settings.dataset import Archive, ImageFolder, OwnImages
 from cnnlab.settings.description import FORMAT, Description, KeptImages
-from cnnlab.settings.model import Model
 from cnnlab.settings.read import examine
 from cnnlab.tracking.logger import EpochLogger
 from cnnlab.tracking.schema import Metric
@@ -37,7 +36,6 @@ from cnnlab.tracking.store import check_address
 from cnnlab.trainer import build_trainer
 from cnnlab.watching import build_callbacks, build_loggers
 
-Shape = tuple[int, int, int]
 TRIED_STEPS = 1000  # of a training that a schedule is tried with before it begins
 
 
@@ -150,20 +148,6 @@ def build_classifier(
     )
     parts = (scaling, network, settings.regularization, make_optimizer, make_scheduler, description.plain())
     return Classifier(*parts, changes, measures)
-
-
-def build_network(model: Model, regularization: training.Regularization, input_shape: Shape, classes: int) -> nn.Module:
-    """Return the network for images [C, H, W]; its dropout rates come from `regularization`.
-
-    Raises UsageError for images that are too small for it, and for whatever a network of the user's own refuses.
-    """
-    rates = {"conv_dropout": regularization.conv_dropout, "dense_dropout": regularization.dense_dropout}
-    if isinstance(model, Own):
-        return made("model", model, nn.Module, "an nn.Module", input_shape=input_shape, classes=classes, **rates)
-    try:
-        return NETWORKS[model.network](input_shape, classes, **arguments(model, "network"), **rates)
-    except ValueError as error:
-        raise UsageError(f"model: {error}: shorten model.filters or lower model.pool_size") from error
 
 
 def build_augmentation(settings: training.Augmentation, classes: int) -> nn.Module | None:

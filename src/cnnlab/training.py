@@ -22,6 +22,7 @@ from cnnlab.job import Job
 from cnnlab.metrics import class_metrics
 from cnnlab.models import parameter_count
 from cnnlab.models.summary import layer_table
+from cnnlab.networks import adaptation
 from cnnlab.plan import Plan, make_plan, read_training
 from cnnlab.settings.commands import Training
 from cnnlab.settings.read import as_yaml, resolve
@@ -175,6 +176,8 @@ def introduce(run: TrackedRun, plan: Plan) -> None:
     if plan.data.layout:
         console.print(plan.data.layout, soft_wrap=True, markup=False)
     console.print(layer_table(plan.classifier.network, plan.data.input_shape))
+    if note := adaptation(plan.classifier.network, plan.settings, plan.data.input_shape):
+        console.print(note, soft_wrap=True, markup=False)
     console.print(
         f"{plan.data.name}: {sizes['train']} training, {sizes['validation']} validation, {sizes['test']} test images; "
         f"run {run.run_id}",

@@ -34,10 +34,11 @@ class TestShipped:
     @pytest.mark.parametrize("group", ["dataset", "model", "regularization", "augmentation", "optimizer", "scheduler"])
     def test_every_file_of_a_group_fits_and_loses_nothing(self, group):
         for file in (ROOT / "conf" / group).glob("*.yaml"):
-            values = composed(f"{group}={file.stem}")
+            code = ["dataset._target_=x.Y"] if (group, file.stem) == ("dataset", "own") else []  # not there yet
+            values = composed(f"{group}={file.stem}", *code)
             settings = read(Training, values)
             assert settings.plain()[group] == values[group], file
-            assert getattr(settings, group).name == file.stem
+            assert getattr(settings, group).name == {"torchvision": "resnet18"}.get(file.stem, file.stem)
             assert not isinstance(getattr(settings, group), Own)
 
     @pytest.mark.parametrize(("kind", "name"), [(Evaluation, "evaluate"), (Prediction, "predict")])
@@ -49,7 +50,7 @@ class TestShipped:
         assert set(get_args(model.Activation)) == set(ACTIVATIONS)
         assert set(get_args(model.Initializer)) == set(INITIALIZERS)
         assert set(names_of(model.ConvNet.model_fields["pooling"].annotation)) == set(POOLINGS)
-        assert set(model.NETWORKS) == set(NETWORKS)
+        assert set(model.NETWORKS) == {*NETWORKS, "torchvision"}
         assert set(training.OPTIMIZERS) == set(OPTIMIZERS)
         for name in training.SCHEDULERS:
             assert (scheduler_maker(read(Training, composed(f"scheduler={name}")).scheduler) is None) == (

@@ -16,7 +16,7 @@ from cnnlab.errors import UsageError, collect, one_line
 from cnnlab.own import asked, called, own
 from cnnlab.settings.dataset import OwnImages
 
-Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+Array = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 MOST_CHANNELS = 4  # of an array, whose channels come last
 
 
