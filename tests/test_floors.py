@@ -19,7 +19,7 @@ FLOORS = (
     ("training", "checkpoint"),
     ("plan",),
     ("classifier", "figures", "report", "watching", "networks"),
-    ("console", "tracking", "models", "data", "trainer", "optimizers", "measures"),
+    ("console", "tracking", "models", "data", "trainer", "optimizers", "measures", "losses"),
     ("own",),
     ("cli",),
     ("help",),

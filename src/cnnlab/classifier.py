@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from cnnlab.losses import OwnLoss, fitted
 from cnnlab.measures import Measures
 from cnnlab.metrics import Collector, EpochSums, Predictions
 from cnnlab.models import kernels
@@ -44,7 +45,7 @@ class Classifier(pl.LightningModule):
     takes the parameters, `make_scheduler` the optimizer and the number of optimizer steps of the whole training.
     `description` is kept in every checkpoint, so that it can be rebuilt from the file alone: plain types only,
     because checkpoints are loaded with `weights_only=True`. `augmentation` changes training batches alone. `measures`
-    are told of validation and test beside the rest.
+    are told of validation and test beside the rest. `loss` takes the place of the cross-entropy in what is minimized.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Classifier(pl.LightningModule):
         description: dict[str, object],
         augmentation: nn.Module | None = None,
         measures: Measures | None = None,
+        loss: OwnLoss | None = None,
     ):
         super().__init__()
         self.scaling = scaling
@@ -69,6 +71,7 @@ class Classifier(pl.LightningModule):
         self.description = description
         self.augmentation = augmentation
         self.measures = measures
+        self.loss = loss
         self.train_sums, self.val_sums, self.test_sums = EpochSums(), EpochSums(), EpochSums()
         self.collector = Collector()
         self.validated: dict[str, Tensor] = {}  # of this epoch's validation, until its training ends
@@ -112,10 +115,7 @@ class Classifier(pl.LightningModule):
             images, targets = self.augmentation(images, labels)
         logits = self(images)
         loss = F.cross_entropy(logits, targets)
-        fitted = loss
-        if self.label_smoothing:
-            fitted = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        objective = fitted + self.penalty()
+        objective = fitted(self.loss, logits, targets, loss, self.label_smoothing) + self.penalty()
         self.sums(split).update(loss, objective, logits, labels)
         if split != "train" and self.measures is not None:
             self.measures.update(logits, labels)

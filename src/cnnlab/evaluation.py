@@ -46,6 +46,8 @@ def evaluate(job: Job) -> dict[str, float]:
         console.print(change, soft_wrap=True, markup=False)
     metrics, predictions = measure(saved.classifier, images, labels, split, settings.batch_size)
     metrics |= class_metrics(predictions, saved.class_names, split)
+    if saved.description.loss == "own":  # which this command does not have
+        del metrics[f"{split}/objective"]
 
     source = f"run {saved.run_id}" if saved.run_id else str(saved.checkpoint)
     console.print(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -20,6 +21,7 @@ from cnnlab.data.pixels import border_brightness
 from cnnlab.data.scaling import Scaling
 from cnnlab.data.split import divide
 from cnnlab.errors import UsageError, collect
+from cnnlab.losses import build_loss
 from cnnlab.measures import build_measures
 from cnnlab.networks import build_network
 from cnnlab.optimizers import OPTIMIZERS, cosine, onecycle
@@ -131,6 +133,7 @@ def build_classifier(
         if optimizer is not None and make_scheduler is not None:
             collect(problems, called, "scheduler", make_scheduler, optimizer, TRIED_STEPS)
     changes = collect(problems, build_augmentation, settings.augmentation, data.classes)
+    loss = collect(problems, build_loss, settings.loss, data.classes, lambda: example_targets(changes, data))
     measures = collect(problems, build_measures, settings.metrics, data.classes)
     scaling = Scaling.fit(settings.dataset.scaling, train_images)
     if problems:
@@ -144,10 +147,20 @@ def build_classifier(
         input_shape=data.input_shape,
         class_names=data.class_names,
         images=images,
+        loss="own" if isinstance(settings.loss, Own) else "cross_entropy",
         border=border_brightness(train_images),
     )
     parts = (scaling, network, settings.regularization, make_optimizer, make_scheduler, description.plain())
-    return Classifier(*parts, changes, measures)
+    return Classifier(*parts, changes, measures, loss)
+
+
+def example_targets(changes: nn.Module | None, data: ImageData) -> Tensor:
+    """Return the targets of a few images as training has them: labels [N], or shares [N, classes] where it blends."""
+    images, labels = data.train_images[:8], data.train_labels[:8]
+    if changes is None:
+        return labels
+    with torch.random.fork_rng(devices=[]):
+        return changes(images, labels)[1]
 
 
 def build_augmentation(settings: training.Augmentation, classes: int) -> nn.Module | None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
 from cnnlab.errors import unknown
-from cnnlab.settings.base import Count, Positive, Section, Seed, Text, Whole, digest, flatten
+from cnnlab.settings.base import Count, Own, Positive, Section, Seed, Text, Whole, digest, flatten
 from cnnlab.settings.dataset import Dataset
 from cnnlab.settings.model import Model
 from cnnlab.settings.training import (
     Augmentation,
     Callbacks,
     Loggers,
+    Loss,
     Metrics,
     Optimizer,
     OwnMetric,
@@ -72,6 +73,8 @@ class Figures(Section):
 
 # Where data lies and where a run trains is no part of what it is.
 PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "trainer.accelerator")
+# What was so before there was a choice is no part of it either: older runs and studies stay comparable.
+ALWAYS_WAS = {"loss.name": "cross_entropy"}
 KEPT_APART = ("seed", "evaluation_batch_size", "tracking", "figures", "loggers", "metrics")
 
 
@@ -85,6 +88,7 @@ class Training(Section):
     model: Model = Field(description="the network")
     regularization: Regularization = Field(description="dropout, penalties, label smoothing")
     augmentation: Augmentation = Field(description="random changes to the training images")
+    loss: Loss = Field(description="what training minimizes, beside the penalties")
     optimizer: Optimizer = Field(description="how to descend")
     scheduler: Scheduler = Field(description="how the learning rate changes")
     trainer: Trainer = Field(description="Lightning's flags")
@@ -103,6 +107,11 @@ class Training(Section):
         names = [item.name if isinstance(item, OwnMetric) else item for item in self.metrics]
         for name in dict.fromkeys(name for name in names if names.count(name) > 1 or f"val/{name}" in MONITORS):
             yield f"{path}metrics: '{name}' is there already; every metric needs a name of its own"
+        if isinstance(self.loss, Own) and self.regularization.label_smoothing > 0:
+            yield (
+                f"{path}regularization.label_smoothing={self.regularization.label_smoothing} belongs to the "
+                f"cross-entropy, but {path}loss._target_={self.loss.target!r}; set it to 0"
+            )
         for name in ("checkpoint", "early_stopping"):
             watching = getattr(self.callbacks, name)
             if watching is None or watching.monitor is None:
@@ -119,7 +128,12 @@ class Training(Section):
     def digest(self) -> str:
         """Return 12 hexadecimal digits that two trainings share which differ in nothing but the seed and the place."""
         settings = {key: value for key, value in self.plain().items() if key not in KEPT_APART}
-        return digest({key: value for key, value in flatten(settings).items() if key not in PLACES})
+        return digest({key: value for key, value in flatten(settings).items() if is_choice(key, value, PLACES)})
+
+
+def is_choice(key: str, value: object, apart: Collection[str]) -> bool:
+    """Return whether a value is part of what a training is: not one of `apart`, and not what always was so."""
+    return key not in apart and (key, value) not in ALWAYS_WAS.items()
 
 
 def unknown_monitor(key: str, monitor: str, monitors: Iterable[str]) -> str:

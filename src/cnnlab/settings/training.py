@@ -118,6 +118,18 @@ Scheduler = Annotated[
 ]  # fmt: skip
 
 
+class CrossEntropy(Section):
+    """The cross-entropy, with regularization.label_smoothing."""
+
+    name: Literal["cross_entropy"] = Field(description="which loss")
+
+
+LOSSES = ("cross_entropy",)
+Loss = Annotated[
+    Annotated[CrossEntropy, Tag("cross_entropy")] | Annotated[Own, Tag("own")], Discriminator(ToldBy("name", LOSSES))
+]
+
+
 class Unchanged(Section):
     """The images as they are."""
 

@@ -13,7 +13,7 @@ from cnnlab.errors import UsageError, collect
 from cnnlab.job import Job
 from cnnlab.plan import make_plan, read_training
 from cnnlab.settings.base import Own
-from cnnlab.settings.commands import Trainer, Training
+from cnnlab.settings.commands import Trainer, Training, is_choice
 from cnnlab.settings.read import examine, read, resolve
 from cnnlab.settings.sweep import Sweep
 from cnnlab.sweeps.goals import Goals, read_goals
@@ -60,7 +60,7 @@ class Order:
         fixed = {
             key: value
             for key, value in self.training.flat().items()
-            if key.split(".")[0] not in APART and key not in INDIFFERENT and key not in searched
+            if key.split(".")[0] not in APART and is_choice(key, value, {*INDIFFERENT, *searched})
         }
         objective = {"sweep.objective": list(self.goals.names), "sweep.seeds": self.settings.seeds}
         return {"search": dict(searched), "objective": objective, "config": fixed}
