@@ -13,20 +13,21 @@ from commands import ROOT
 # From top to bottom; a module imports only what stands below it, or its own room. What is not named stands with its
 # room, the first part of its name; `cnnlab` itself is the version.
 FLOORS = (
-    ("train.py", "sweep.py", "evaluate.py", "predict.py"),
-    ("door", "__main__"),
-    ("sweeps", "evaluation", "prediction"),
+    ("train.py", "sweep.py", "evaluate.py", "predict.py", "export.py"),
+    ("door", "__main__", "cnnlab"),
+    ("library",),
+    ("sweeps", "evaluation", "prediction", "exporting"),
     ("training", "checkpoint"),
     ("plan",),
-    ("classifier", "figures", "report", "watching", "networks"),
-    ("console", "tracking", "models", "data", "trainer", "optimizers", "measures", "losses"),
+    ("classifier", "figures", "report", "watching", "logged_model", "formats", "weights", "networks"),
+    ("console", "tracking", "models", "data", "trainer", "optimizers", "measures", "losses", "portable"),
     ("own",),
     ("cli",),
     ("help",),
     ("compose",),
     ("settings",),
     ("metrics", "job"),
-    ("signals", "quoting", "process", "errors", "start", "own_path", "tracking.schema", "cnnlab"),
+    ("signals", "quoting", "process", "errors", "start", "own_path", "tracking.schema", "answering"),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}
 

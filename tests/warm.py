@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 
 LONGEST = 300  # seconds a command may take before it is killed
-PRELOADED = ("cnnlab.training", "cnnlab.evaluation", "cnnlab.prediction")
+PRELOADED = ("cnnlab.training", "cnnlab.evaluation", "cnnlab.prediction", "cnnlab.exporting")
 
 
 class Warm:

@@ -15,8 +15,10 @@ COMMANDS = {
     "sweep": "search the best configuration",
     "evaluate": "measure a trained classifier and draw what it does",
     "predict": "ask a trained classifier about images",
+    "export": "write a trained classifier for other programs: ONNX, torch.export, weights",
     "report": "a leaderboard of all runs: mean and spread over seeds",
     "ui": "open MLflow's pages over the runs",
+    "doctor": "examine the store of the runs and this installation",
 }
 TAKEN = "CNNLAB_COMMAND"  # which command the processes are that Lightning starts for further devices
 
@@ -47,6 +49,10 @@ def _run(command: str) -> NoReturn:
         from cnnlab.report.__main__ import main as report
 
         sys.exit(report())
+    if command == "doctor":
+        from cnnlab.tracking.doctor import main as doctor
+
+        doctor()
     if command == "ui":
         from cnnlab.tracking.ui import main as ui
 

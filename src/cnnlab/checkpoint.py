@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
-
-import torch
 
 from cnnlab.classifier import Classifier
 from cnnlab.data.scaling import Scaling
@@ -20,10 +17,10 @@ from cnnlab.settings.model import Model
 from cnnlab.settings.read import read
 from cnnlab.tracking.find import download_checkpoint, find_run, open_client
 from cnnlab.tracking.history import History, epoch_history
+from cnnlab.weights import UNREADABLE, read_data
 
 # What format 1 wrote instead of the names of networks.
 OLD_TARGETS = {"cnnlab.models.ConvNet": "convnet", "cnnlab.models.MLP": "mlp"}
-UNREADABLE = (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,14 +89,7 @@ def load_saved(
 
 def read_file(path: Path) -> dict[str, object]:
     """Return what a checkpoint file holds; raises UsageError where it is no checkpoint of cnnlab's."""
-    if not path.is_file():
-        near = sorted(item.name for item in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
-        hint = f"; the folder holds {', '.join(near[:3])}" if near else ""
-        raise UsageError(f"checkpoint={path} is not a file{hint}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise UsageError(f"checkpoint={path} cannot be read: {one_line(error)}") from error
+    content = read_data(path, "checkpoint")
     if not isinstance(content, dict) or not isinstance(content.get("cnnlab"), dict):
         raise UsageError(f"checkpoint={path} was not written by cnnlab: it does not say which network it belongs to")
     return content

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from cnnlab.losses import OwnLoss, fitted
 from cnnlab.measures import Measures
 from cnnlab.metrics import Collector, EpochSums, Predictions
-from cnnlab.models import kernels
+from cnnlab.models import frozen_layers, kernels, trained
 from cnnlab.settings.training import Regularization
 from cnnlab.tracking.schema import Metric
 
@@ -76,6 +76,7 @@ class Classifier(pl.LightningModule):
         self.collector = Collector()
         self.validated: dict[str, Tensor] = {}  # of this epoch's validation, until its training ends
         self.predictions: Predictions | None = None  # of the whole test split, once it has been read
+        self.train()
 
     def __setattr__(self, name: str, value: object) -> None:
         # Lightning notes the name of the running hook some thirty times a step; torch's own assignment, which looks for
@@ -84,6 +85,13 @@ class Classifier(pl.LightningModule):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)  # type: ignore[arg-type]
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Set the mode; layers that are frozen stay in evaluation mode, so that their statistics are frozen too."""
+        super().train(mode)
+        for layer in frozen_layers(self.network):
+            layer.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [B, classes] of pixels 0..255 [B, C, H, W]."""
@@ -184,7 +192,7 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         assert self.make_optimizer is not None
-        optimizer = self.make_optimizer(self.network.parameters())
+        optimizer = self.make_optimizer(trained(self.network))
         if self.make_scheduler is None:
             return optimizer
         schedule = self.make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))

@@ -22,7 +22,7 @@ from cnnlab.job import job_of_hydra
 from cnnlab.own_path import add_to_path
 from cnnlab.quoting import quote_texts
 from cnnlab.signals import Interruption, interruptible
-from cnnlab.start import CONF
+from cnnlab.start import CONF, own_folder
 
 USAGE = 2
 # What each command calls with its job. The module is imported when the configuration is there: it takes seconds.
@@ -31,6 +31,7 @@ RUN = {
     "sweep": ("cnnlab.sweeps.run", "sweep"),
     "evaluate": ("cnnlab.evaluation", "evaluate"),
     "predict": ("cnnlab.prediction", "predict"),
+    "export": ("cnnlab.exporting", "export"),
 }
 OWN_FOLDER = ("--config-dir", "-cd")
 _codes = [0]
@@ -78,11 +79,9 @@ def run_jobs(door: str) -> None:
 
 def with_own_folder(arguments: list[str]) -> list[str]:
     """Return a command's arguments with `--config-dir conf` where the current folder has one that is not cnnlab's."""
-    own = Path("conf").absolute()
+    own = own_folder()
     given = any(item in OWN_FOLDER or item.startswith("--config-dir=") for item in arguments)
-    if given or not own.is_dir() or own.resolve() == CONF.resolve():
-        return arguments
-    return [f"--config-dir={own}", *arguments]
+    return arguments if given or own is None else [f"--config-dir={own}", *arguments]
 
 
 def print_out(text: str) -> None:

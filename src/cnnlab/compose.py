@@ -8,7 +8,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 
 from cnnlab.errors import one_line, unknown
 from cnnlab.settings.base import Section
-from cnnlab.settings.commands import Evaluation, Prediction, Training
+from cnnlab.settings.commands import Evaluation, Export, Prediction, Training
 from cnnlab.settings.keys import keys, nearest_key
 from cnnlab.settings.sweep import Sweep
 
@@ -40,6 +40,7 @@ SECTIONS: dict[str, dict[str, type[Section]]] = {
     "sweep": {"": Training, "sweep": Sweep},
     "evaluate": {"": Evaluation},
     "predict": {"": Prediction},
+    "export": {"": Export},
 }
 
 

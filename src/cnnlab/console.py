@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from itertools import groupby
@@ -15,7 +16,16 @@ from rich.table import Table
 from cnnlab.metrics import EpochSums
 from cnnlab.tracking.schema import CURVES, Metric
 
-console = Console(highlight=False)
+
+def in_notebook() -> bool:
+    """Return whether this is a cell of a notebook, which redraws a line but moves no cursor."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell is not None and shell.has_trait("kernel")
+
+
+# In a notebook a run says plain lines: rich would make a cell output of each, and takes the cell for a terminal.
+console = Console(highlight=False, force_jupyter=False, force_terminal=False if in_notebook() else None)
 
 
 class EpochLines:
@@ -32,6 +42,30 @@ class EpochLines:
             values = " ".join(f"{name.split('/')[1]} {metrics[name]:.4f}" for name in names)
             shown.append(f"{split}/{values}")
         console.print("  ".join([*shown, f"{metrics[Metric.EPOCH_SECONDS]:.1f} s"]), soft_wrap=True)
+
+
+class EpochCount(pl.Callback):
+    """A line in a notebook that counts the current epoch's batches, drawn again twice a second at most."""
+
+    SECONDS = 0.5
+
+    def __init__(self) -> None:
+        self.drawn = time.monotonic()
+        self.width = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        if time.monotonic() - self.drawn >= self.SECONDS and trainer.is_global_zero:
+            self.draw(f"epoch {trainer.current_epoch + 1}: batch {batch_idx + 1} of {trainer.num_training_batches}")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.width:
+            self.draw("")
+
+    def draw(self, text: str) -> None:
+        print(f"\r{text:<{self.width}}", end="" if text else "\r", flush=True)
+        self.width, self.drawn = len(text), time.monotonic()
 
 
 class EpochBar(pl.Callback):

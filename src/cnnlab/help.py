@@ -18,7 +18,7 @@ from cnnlab.job import search_path
 from cnnlab.settings.base import Own, Section, ToldBy
 from cnnlab.settings.keys import sections_of
 from cnnlab.settings.read import allowed
-from cnnlab.start import CONF
+from cnnlab.start import CONF, typed
 
 WIDTH = 80
 OWN_FOLDER = ("--config-dir", "-cd")
@@ -51,7 +51,14 @@ def help_text(door: str, arguments: Sequence[str]) -> str:
         assert isinstance(section, Mapping)
         for line in settings_lines(kind, section, f"{name}." if name else ""):
             lines += _wrapped(line)
-    return "\n".join([*lines, "", str(about["footer"]).rstrip()])
+    return as_typed("\n".join([*lines, "", str(about["footer"]).rstrip()]))
+
+
+def as_typed(text: str) -> str:
+    """Return a help text with the commands as they are typed here: of an installed package there is no train.py."""
+    for command in SECTIONS:
+        text = text.replace(f"python {command}.py", typed(command))
+    return text.replace("`make ui`", f"`{typed('ui')}`")
 
 
 def settings_lines(kind: type[Section], values: Mapping[str, object], path: str = "") -> Iterator[str]:

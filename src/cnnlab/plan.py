@@ -23,6 +23,7 @@ from cnnlab.data.split import divide
 from cnnlab.errors import UsageError, collect
 from cnnlab.losses import build_loss
 from cnnlab.measures import build_measures
+from cnnlab.models import trained
 from cnnlab.networks import build_network
 from cnnlab.optimizers import OPTIMIZERS, cosine, onecycle
 from cnnlab.own import asked, called, made, own
@@ -37,6 +38,7 @@ from cnnlab.tracking.schema import Metric
 from cnnlab.tracking.store import check_address
 from cnnlab.trainer import build_trainer
 from cnnlab.watching import build_callbacks, build_loggers
+from cnnlab.weights import LoadWeights, Start, Weights, begin, load_weights
 
 TRIED_STEPS = 1000  # of a training that a schedule is tried with before it begins
 
@@ -52,6 +54,7 @@ class Plan:
     trainer: pl.Trainer
     checkpoint: ModelCheckpoint
     logger: EpochLogger
+    start: Start
 
 
 def read_training(values: Mapping[str, object], load_data: LoadData = load) -> Training:
@@ -72,12 +75,14 @@ def read_training(values: Mapping[str, object], load_data: LoadData = load) -> T
     raise UsageError(*problems)
 
 
-def make_plan(settings: Training, folder: Path, load_data: LoadData = load) -> Plan:
+def make_plan(
+    settings: Training, folder: Path, load_data: LoadData = load, load_weights: LoadWeights = load_weights
+) -> Plan:
     """Build data, network, classifier and trainer; `folder` will hold the checkpoints.
 
-    `load_data` may return images that are in memory already. Weights are drawn from torch's generator as it is. Raises
-    UsageError with every problem that can be seen at once: a data set that is missing, a batch larger than the data, a
-    network too deep for its images, devices that are not there.
+    `load_data` and `load_weights` may return what is in memory already. Weights are drawn from torch's generator as it
+    is, also where others replace them. Raises UsageError with every problem that can be seen at once: a data set that
+    is missing, a batch larger than the data, a network too deep for its images, devices that are not there.
     """
     problems: list[str] = []
     watching = collect(problems, build_callbacks, settings, folder)
@@ -87,16 +92,20 @@ def make_plan(settings: Training, folder: Path, load_data: LoadData = load) -> P
     trainer = collect(problems, build_trainer, settings.trainer, callbacks, [logger, *beside])
     problems += check_address(settings.tracking.uri)
     data = collect(problems, load_data, settings.dataset)
-    data_module = classifier = None
+    weights = None
+    if settings.init_from is not None:
+        weights = collect(problems, load_weights, str(settings.init_from), settings.tracking.uri)
+    data_module = built = None
     if data is not None:
         data_module = collect(problems, build_data_module, settings, data)
         train_images = data.train_images if data_module is None else data.train_images[data_module.train_index]
         images = kept_images(data, data_module) if data_module else None
-        classifier = collect(problems, build_classifier, settings, data, train_images, images)
+        built = collect(problems, build_classifier, settings, data, train_images, images, weights)
     if problems:
         raise UsageError(*problems)
-    assert data and data_module and classifier and trainer and watching
-    return Plan(settings, data, data_module, classifier, trainer, watching[0], logger)
+    assert data and data_module and built and trainer and watching
+    classifier, start = built
+    return Plan(settings, data, data_module, classifier, trainer, watching[0], logger, start)
 
 
 def build_data_module(settings: Training, data: ImageData) -> ImageDataModule:
@@ -116,20 +125,28 @@ def kept_images(data: ImageData, data_module: ImageDataModule) -> KeptImages | N
 
 
 def build_classifier(
-    settings: Training, data: ImageData, train_images: Tensor, images: KeptImages | None = None
-) -> Classifier:
+    settings: Training,
+    data: ImageData,
+    train_images: Tensor,
+    images: KeptImages | None = None,
+    weights: Weights | None = None,
+) -> tuple[Classifier, Start]:
     """Build the network for the data's shape and classes, and the LightningModule around it.
 
-    The scaling is fitted to `train_images`, uint8 [N, C, H, W], alone. Raises UsageError for everything the network,
-    the optimizer or the scheduler refuses.
+    The network begins with those of the `weights` that fit, and is frozen where the settings say so. The scaling is
+    fitted to `train_images`, uint8 [N, C, H, W], alone. Raises UsageError for everything the network, the weights, the
+    optimizer or the scheduler refuses.
     """
     problems: list[str] = []
     network = collect(problems, build_network, settings.model, settings.regularization, data.input_shape, data.classes)
+    start = None
+    if network is not None:
+        start = collect(problems, begin, network, weights, settings.freeze, settings.dataset.scaling)
     make_optimizer = collect(problems, optimizer_maker, settings.optimizer)
     monitor = settings.callbacks.checkpoint.monitor or Metric.TRAIN_LOSS
     make_scheduler = collect(problems, scheduler_maker, settings.scheduler, monitor)
     if network is not None and make_optimizer is not None:
-        optimizer = collect(problems, called, "optimizer", make_optimizer, network.parameters())
+        optimizer = collect(problems, called, "optimizer", make_optimizer, trained(network))
         if optimizer is not None and make_scheduler is not None:
             collect(problems, called, "scheduler", make_scheduler, optimizer, TRIED_STEPS)
     changes = collect(problems, build_augmentation, settings.augmentation, data.classes)
@@ -138,7 +155,7 @@ def build_classifier(
     scaling = Scaling.fit(settings.dataset.scaling, train_images)
     if problems:
         raise UsageError(*problems)
-    assert network is not None
+    assert network is not None and start is not None
     description = Description(
         format=FORMAT,
         dataset=settings.dataset,
@@ -151,7 +168,7 @@ def build_classifier(
         border=border_brightness(train_images),
     )
     parts = (scaling, network, settings.regularization, make_optimizer, make_scheduler, description.plain())
-    return Classifier(*parts, changes, measures, loss)
+    return Classifier(*parts, changes, measures, loss), start
 
 
 def example_targets(changes: nn.Module | None, data: ImageData) -> Tensor:

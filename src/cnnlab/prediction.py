@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -29,12 +31,19 @@ PER_PICTURE = 10
 NAMED = 3  # classes named beside the most probable one in the table
 
 
-def predict(job: Job) -> dict[Path, Tensor]:
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier says of images: probabilities [classes] of each file, in the order of the class names."""
+
+    class_names: tuple[str, ...]
+    probabilities: Mapping[Path, Tensor]
+
+
+def predict(job: Job) -> Answers:
     """Print and draw what the classifier of `run` or `checkpoint` says about `image`, a file or a folder of files.
 
-    Pictures go to `job.folder`, and of a folder of images a table, predictions.csv. Returns the probabilities [classes]
-    of every image. Raises UsageError for images and classifiers that are not there, and Incomplete, when all else is
-    done, for files that cannot be read.
+    Pictures go to `job.folder`, and of a folder of images a table, predictions.csv. Raises UsageError for images and
+    classifiers that are not there, and Incomplete, when all else is done, for files that cannot be read.
     """
     process.begin()
     settings = read(Prediction, resolve(job.config))
@@ -64,7 +73,7 @@ def predict(job: Job) -> dict[Path, Tensor]:
         )
     if failures:
         raise Incomplete(*failures)
-    return dict(zip(found, probabilities, strict=True))
+    return Answers(saved.class_names, dict(zip(found, probabilities, strict=True)))
 
 
 def write_table(folder: Path, paths: list[Path], probabilities: Tensor, class_names: tuple[str, ...]) -> Path:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 
 # Read when the libraries are first loaded; what the user has set wins.
 ENVIRONMENT = {
@@ -20,11 +23,15 @@ ENVIRONMENT = {
 SERVER_ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 # The libraries' chatter would bury what the run itself says.
 CHATTY = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "mlflow", "matplotlib", "alembic")
+# Their warnings tell of their own steps while a network is exported.
+TALKATIVE = ("torch.fx.experimental.symbolic_shapes", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 IGNORED_WARNINGS = (
     ".*isinstance.treespec, LeafSpec.*",
     ".*No complete tensor found.*",
     # Lightning asks whether an empty list of validation batches was the intention. It was.
     "Total length of `list` across ranks is zero",
+    # Frozen layers are in evaluation mode, so that their statistics stay as they are.
+    r"Found \d+ module\(s\) in eval mode at the start of training",
 )
 
 
@@ -45,6 +52,8 @@ def begin(threads: int | None = None) -> None:
 
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message)
     if threads is not None:
@@ -64,6 +73,13 @@ def begin_search() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("optuna.visualization").setLevel(logging.ERROR)  # tells of each parameter with one value
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+
+
+@contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Drop what is printed on stderr: torch's exporter prints the whole graph of a network that it refuses."""
+    with redirect_stderr(io.StringIO()):
+        yield
 
 
 def seed(number: int) -> None:

@@ -10,6 +10,8 @@ TEXTS = (
     "image",
     "checkpoint",
     "run",
+    "path",
+    "init_from",
     "dataset.path",
     "dataset.root",
     "dataset.name",

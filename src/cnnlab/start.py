@@ -27,6 +27,12 @@ def need_packages() -> None:
         _with_packages()
 
 
+def own_folder() -> Path | None:
+    """Return the folder `conf/` of the current folder, a user's own configuration, unless it is cnnlab's."""
+    own = Path("conf").absolute()
+    return own if own.is_dir() and own.resolve() != CONF.resolve() else None
+
+
 def typed(command: str) -> str:
     """Return what a user types for a command here."""
     if os.environ.get(STYLE, "checkout" if CHECKOUT else "package") == "package":

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import mlflow
 import torch
 from mlflow.entities import Dataset, DatasetInput, InputTag
-from mlflow.models import infer_signature
-from torch import nn
 
 from cnnlab import process
 from cnnlab.console import EpochLines, console, show_closing
+from cnnlab.errors import UsageError
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.job import Job
+from cnnlab.logged_model import log_model
 from cnnlab.metrics import class_metrics
 from cnnlab.models import parameter_count
 from cnnlab.models.summary import layer_table
 from cnnlab.networks import adaptation
 from cnnlab.plan import Plan, make_plan, read_training
+from cnnlab.portable import Portable, facts_about
 from cnnlab.settings.commands import Training
 from cnnlab.settings.read import as_yaml, resolve
 from cnnlab.settings.training import measured
 from cnnlab.tracking.history import at_epoch, epoch_history
 from cnnlab.tracking.logger import EpochSink
 from cnnlab.tracking.provenance import (
-    PACKAGES,
     code_tags,
     command_tags,
     environment,
@@ -38,19 +37,24 @@ from cnnlab.tracking.provenance import (
     uncommitted_diff,
 )
 from cnnlab.tracking.run import TrackedRun, open_run
-from cnnlab.tracking.schema import Metric, Tag
+from cnnlab.tracking.schema import VALIDATION, Metric, Tag
 from cnnlab.tracking.store import absolute_uri, page_of
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run leaves: where it is, and how good its best checkpoint is on the test split."""
+    """What a finished run leaves: where it is, and how good its best checkpoint is on the test split.
+
+    `plan` holds the classifier with the weights of that checkpoint, `history` the metrics of each epoch.
+    """
 
     run_id: str
     folder: Path
+    plan: Plan
     best_epoch: int
     training_seconds: float
     metrics: dict[str, float]
+    history: Mapping[int, Mapping[str, float]]
     model_uri: str | None = None  # of the model in MLflow, where one was logged
 
 
@@ -85,9 +89,10 @@ def train_and_test(run: TrackedRun, plan: Plan, folder: Path, listeners: Sequenc
     `listeners` are told of each epoch, after the run has recorded it.
     """
     record_start(run, plan)
-    seconds = fit(plan, [run.log_metrics, *listeners])
+    history: dict[int, Mapping[str, float]] = {}
+    seconds = fit(plan, [run.log_metrics, *listeners, history.__setitem__])
     metrics, best_epoch = test_best(plan)
-    return keep(run, plan, Result(run.run_id, folder, best_epoch, seconds, metrics))
+    return keep(run, plan, Result(run.run_id, folder, plan, best_epoch, seconds, metrics, history))
 
 
 def fit(plan: Plan, listeners: Sequence[EpochSink]) -> float:
@@ -117,19 +122,23 @@ def test_best(plan: Plan) -> tuple[dict[str, float], int]:
 
 def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
     """Keep what a trained and tested plan leaves: its metrics, checkpoint, model and pictures; return the result."""
-    best_epoch = result.best_epoch
+    best_epoch, epochs = result.best_epoch, plan.trainer.current_epoch
     ending = {
         Metric.BEST_EPOCH: best_epoch,
-        Metric.EPOCHS: plan.trainer.current_epoch,
+        Metric.EPOCHS: epochs,
         Metric.TRAINING_SECONDS: result.training_seconds,
     }
-    history = epoch_history(run.client, run.run_id, plan.settings.monitors)
+    chosen = [f"{VALIDATION}{name}" for name in measured(plan.settings.metrics)]
+    history = epoch_history(run.client, run.run_id, chosen)
     run.log_metrics(best_epoch, result.metrics | ending | at_epoch(history, best_epoch))
+    if best_epoch != epochs:
+        # MLflow shows and sorts by what stands at the last step: let that be the kept checkpoint's.
+        reached = {name: value for name, value in result.history[best_epoch].items() if name.startswith(VALIDATION)}
+        run.log_metrics(epochs + 1, reached)
     run.log_file(Path(plan.checkpoint.best_model_path), "checkpoints")
     classifier, data = plan.classifier, plan.data
     if plan.settings.tracking.log_model:
-        model_uri = log_model(classifier.scaling, classifier.network, data.test_images[:2])
-        result = replace(result, model_uri=model_uri)
+        result = replace(result, model_uri=keep_model(plan))
     assert classifier.predictions is not None
     run.log_metrics(best_epoch, class_metrics(classifier.predictions, data.class_names, "test"))
     if plan.settings.figures.enabled:
@@ -150,6 +159,19 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
     return result
 
 
+def keep_model(plan: Plan) -> str | None:
+    """Keep the model itself in MLflow and return its address; where it has no graph None, and a line says why."""
+    classifier, data = plan.classifier, plan.data
+    model = Portable(classifier.scaling, classifier.network).cpu()
+    facts = facts_about(data.class_names, data.input_shape, classifier.scaling)
+    try:
+        return log_model(model, facts, data.test_images[:2].cpu())
+    except UsageError as error:
+        for line in error.problems:
+            console.print(f"the model is not in MLflow, its checkpoint is: {line}", soft_wrap=True, markup=False)
+        return None
+
+
 def settings_tags(settings: Training) -> dict[str, str]:
     """Return the tags that name the chosen groups and the seed."""
     named = {
@@ -165,7 +187,9 @@ def settings_tags(settings: Training) -> dict[str, str]:
 def start_tags(plan: Plan) -> dict[str, str]:
     """Return the tags that say what ran, where, and from which code."""
     size = str(parameter_count(plan.classifier.network))
-    known = settings_tags(plan.settings) | {Tag.PARAMETERS: size, Tag.SETTINGS: plan.settings.digest()}
+    known = settings_tags(plan.settings) | {Tag.PARAMETERS: size, Tag.SETTINGS: plan.settings.digest(plan.start.digest)}
+    beginning = {Tag.INITIAL_RUN: plan.start.run_id, Tag.INITIAL_WEIGHTS: plan.start.digest}
+    known |= {tag: value for tag, value in beginning.items() if value is not None}
     device = str(plan.trainer.strategy.root_device)
     return known | code_tags(Path.cwd()) | machine_tags(device)
 
@@ -175,6 +199,8 @@ def introduce(run: TrackedRun, plan: Plan) -> None:
     sizes = plan.data_module.sizes
     if plan.data.layout:
         console.print(plan.data.layout, soft_wrap=True, markup=False)
+    for line in plan.start.lines:
+        console.print(line, soft_wrap=True, markup=False)
     console.print(layer_table(plan.classifier.network, plan.data.input_shape))
     if note := adaptation(plan.classifier.network, plan.settings, plan.data.input_shape):
         console.print(note, soft_wrap=True, markup=False)
@@ -203,27 +229,6 @@ def record_start(run: TrackedRun, plan: Plan) -> None:
     )
     lineage = DatasetInput(dataset, [InputTag("mlflow.data.context", "training, validation, test")])
     run.client.log_inputs(run.run_id, [lineage])
-
-
-def log_model(scaling: nn.Module, network: nn.Module, images: torch.Tensor) -> str:
-    """Keep the model for `mlflow.pyfunc.load_model`: float32 pixels 0..255 [B, C, H, W] to probabilities [B, classes].
-
-    Scaling and softmax are part of it, dropout is off, and any batch size goes: `images` are two, since the exporter
-    takes a batch of one for a constant. Returns the model's address.
-    """
-    model = nn.Sequential(scaling, network, nn.Softmax(dim=1)).cpu().eval()
-    example = images.float()
-    with torch.no_grad():
-        signature = infer_signature(example.numpy(), model(example).numpy())
-    requirements = [line for line in environment().splitlines() if line.split("==")[0] in PACKAGES]
-    logged = mlflow.pytorch.log_model(
-        model,
-        name="model",
-        signature=signature,
-        input_example=example.numpy(),
-        pip_requirements=requirements,
-    )
-    return str(logged.model_uri)
 
 
 def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) -> dict[str, str]:

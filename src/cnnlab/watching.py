@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, WeightAv
 from pytorch_lightning.loggers.logger import Logger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from cnnlab.console import EpochBar, console
+from cnnlab.console import EpochBar, EpochCount, console, in_notebook
 from cnnlab.errors import UsageError, collect, one_line
 from cnnlab.own import made
 from cnnlab.settings.base import Called
@@ -46,6 +46,8 @@ def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, 
         callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(watching.ema_decay)))
     if console.is_terminal:
         callbacks.append(EpochBar())
+    elif in_notebook():
+        callbacks.append(EpochCount())
     if stopping := watching.early_stopping:
         mode = settings.monitors[stopping.monitor]
         callbacks.append(EarlyStopping(stopping.monitor, patience=stopping.patience, mode=mode))

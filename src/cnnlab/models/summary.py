@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from torch import nn
 
-from cnnlab.models import parameter_count
+from cnnlab.models import layer_name, parameter_count
 
 
 def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> Table:
@@ -34,10 +34,7 @@ def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> Table:
 
 def executed_layers(network: nn.Module, input_shape: tuple[int, ...]) -> list[tuple[str, nn.Module, torch.Size]]:
     """Return (name, layer, output shape with batch) of each leaf layer, in the order one forward pass meets them."""
-    # Our networks keep all layers in one `layers`, which says nothing on every row.
-    leaves = {
-        layer: name.removeprefix("layers.") for name, layer in network.named_modules() if not list(layer.children())
-    }
+    leaves = {layer: layer_name(name) for name, layer in network.named_modules() if not list(layer.children())}
     met: dict[nn.Module, torch.Size] = {}
 
     def remember(layer: nn.Module, inputs: tuple[object, ...], output: torch.Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, Strict
 
 from cnnlab.errors import unknown
 from cnnlab.settings.base import Count, Own, Positive, Section, Seed, Text, Whole, digest, flatten
@@ -75,7 +75,7 @@ class Figures(Section):
 PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "trainer.accelerator")
 # What was so before there was a choice is no part of it either: older runs and studies stay comparable.
 ALWAYS_WAS = {"loss.name": "cross_entropy"}
-KEPT_APART = ("seed", "evaluation_batch_size", "tracking", "figures", "loggers", "metrics")
+KEPT_APART = ("seed", "init_from", "evaluation_batch_size", "tracking", "figures", "loggers", "metrics")
 
 
 class Training(Section):
@@ -84,6 +84,12 @@ class Training(Section):
     seed: Seed = Field(description="initial weights, dropout and the order of the batches")
     batch_size: Count = Field(description="images a step and device")
     evaluation_batch_size: Count = Field(description="images a step of validation and test; changes no metric")
+    init_from: str | int | None = Field(
+        description="begin with the weights that fit: a run's id, its first 6 characters or more, or a file"
+    )
+    freeze: Annotated[tuple[Text, ...], Strict(False)] = Field(
+        description="parameters or layers that are not trained, by name or pattern, as conv1*"
+    )
     dataset: Dataset = Field(description="the images")
     model: Model = Field(description="the network")
     regularization: Regularization = Field(description="dropout, penalties, label smoothing")
@@ -125,9 +131,14 @@ class Training(Section):
                     f"{path}dataset.validation.fraction=0; give it a fraction or choose callbacks=last_checkpoint"
                 )
 
-    def digest(self) -> str:
-        """Return 12 hexadecimal digits that two trainings share which differ in nothing but the seed and the place."""
+    def digest(self, weights: str | None = None) -> str:
+        """Return 12 hexadecimal digits that two trainings share which differ in nothing but the seed and the place.
+
+        `weights` is the digest of those it begins with: they count, and not the name of the run or file they are from.
+        """
         settings = {key: value for key, value in self.plain().items() if key not in KEPT_APART}
+        beginning = {"init_from": weights, "freeze": settings.pop("freeze")}
+        settings |= {key: value for key, value in beginning.items() if value}
         return digest({key: value for key, value in flatten(settings).items() if is_choice(key, value, PLACES)})
 
 
@@ -185,3 +196,13 @@ class Prediction(Trained):
     invert: Annotated[bool | Literal["auto"], Field()] = Field(
         description="true: dark ink on white paper for a network that knows light on dark; auto: where the edges say so"
     )
+
+
+class Export(Trained):
+    """Everything that export.py takes."""
+
+    format: Literal["onnx", "torch_export", "state_dict"] = Field(
+        description="ONNX, torch's own graph, or the weights alone"
+    )
+    path: str | int | None = Field(description="the file to write; null: into this command's folder of outputs/")
+    overwrite: bool = Field(description="whether a file that is there is replaced")

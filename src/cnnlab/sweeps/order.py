@@ -22,6 +22,7 @@ from cnnlab.sweeps.setup import DatasetCache
 from cnnlab.sweeps.space import Space, apply, read_space, section
 from cnnlab.sweeps.storage import check_storage
 from cnnlab.tracking.schema import MONITORS
+from cnnlab.weights import WeightsCache
 
 SWEEP_SECTIONS = ("sweep", "search", "sampler", "pruner")
 # Where and how fast a trial runs, and what is drawn of it, does not change what it finds.
@@ -41,7 +42,7 @@ class Order:
     """A checked sweep: its settings, what it trains, what it searches for and among what, and by which methods.
 
     `job` is what the launch was called with; `config` the training configuration as composed, `training` its settings;
-    `notes` say what was adapted.
+    `weights` is the digest of those that every trial begins with; `notes` say what was loaded and adapted.
     """
 
     job: Job
@@ -52,6 +53,7 @@ class Order:
     pruner: Own
     space: Space
     goals: Goals
+    weights: str | None
     notes: tuple[str, ...]
 
     def definition(self) -> dict[str, dict[str, object]]:
@@ -62,6 +64,8 @@ class Order:
             for key, value in self.training.flat().items()
             if key.split(".")[0] not in APART and is_choice(key, value, {*INDIFFERENT, *searched})
         }
+        if self.weights is not None and "init_from" not in searched:
+            fixed["init_from"] = self.weights
         objective = {"sweep.objective": list(self.goals.names), "sweep.seeds": self.settings.seeds}
         return {"search": dict(searched), "objective": objective, "config": fixed}
 
@@ -79,10 +83,11 @@ def read_order(job: Job) -> Order:
     problems = list(sweep.problems)
     storage = section(whole, "sweep").get("storage")
     problems += check_storage(storage) if isinstance(storage, str) else []
-    data = DatasetCache(test=False)
+    data, weights = DatasetCache(test=False), WeightsCache()
     training = collect(problems, read_training, values, data)
+    plan = None
     if training is not None:
-        collect(problems, make_plan, training, folder, data)
+        plan = collect(problems, make_plan, training, folder, data, weights)
     trainer = examine(Trainer, section(values, "trainer")).settings
     problems += check_devices(trainer) if trainer else []
     goals = None
@@ -97,11 +102,12 @@ def read_order(job: Job) -> Order:
     if pruner:
         collect(problems, build_pruner, pruner)
     if not problems and space:
-        problems += check_corners(base, space, data, folder)
+        problems += check_corners(base, space, data, weights, folder)
     if problems:
         raise UsageError(*problems)
-    assert goals and space and training and sampler and pruner and sweep.settings
-    return adapted(Order(job, sweep.settings, base, training, sampler, pruner, space, goals, ()))
+    assert goals and space and training and plan and sampler and pruner and sweep.settings
+    parts = (job, sweep.settings, base, training, sampler, pruner, space, goals)
+    return adapted(Order(*parts, plan.start.digest, plan.start.lines))
 
 
 def default_name(job: Job, values: Mapping[str, object]) -> str:
@@ -117,7 +123,7 @@ def given(values: Mapping[str, object]) -> dict[str, object]:
 
 def adapted(order: Order) -> Order:
     """Return the order with what follows from it: no pruning for two objectives, no more trials than a grid has."""
-    settings, pruner, notes = order.settings, order.pruner, []
+    settings, pruner, notes = order.settings, order.pruner, list(order.notes)
     if not order.goals.single and pruner.target != NO_PRUNER:
         pruner = read(Own, {"_target_": NO_PRUNER})
         notes.append("pruning is off: with two objectives no trial is clearly worse before it ends")
@@ -139,13 +145,15 @@ def check_devices(trainer: Trainer) -> list[str]:
     ]
 
 
-def check_corners(config: DictConfig, space: Space, data: DatasetCache, folder: Path) -> list[str]:
+def check_corners(
+    config: DictConfig, space: Space, data: DatasetCache, weights: WeightsCache, folder: Path
+) -> list[str]:
     """Return what is wrong with the configurations at the ends of the space: each line names the values it is about."""
     problems: dict[str, str] = {}
     for corner in space.corners():
         chosen = " ".join(f"{key}={value}".replace(" ", "") for key, value in corner.items())
         try:
-            make_plan(read_training(resolve(apply(config, corner)), data), folder, data)
+            make_plan(read_training(resolve(apply(config, corner)), data), folder, data, weights)
         except UsageError as error:
             for line in error.problems:
                 problems.setdefault(line, f"search allows {chosen}, but {line}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import optuna
@@ -18,6 +18,7 @@ from cnnlab.settings.dataset import Dataset
 from cnnlab.sweeps.repeat import repeating
 from cnnlab.sweeps.space import apply
 from cnnlab.sweeps.study import REASON
+from cnnlab.weights import WeightsCache
 
 
 class DatasetCache:
@@ -46,6 +47,7 @@ class Setup:
     parent_run: str
     data: DatasetCache
     folder: Path
+    weights: WeightsCache = field(default_factory=WeightsCache)
 
     def configured(self, values: Mapping[str, object], run_name: str) -> DictConfig:
         """Return the configuration with the values and the name of one training."""

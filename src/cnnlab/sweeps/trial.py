@@ -26,7 +26,7 @@ from cnnlab.sweeps.space import Parameter, Space, apply, section
 from cnnlab.sweeps.storage import RUN, run_name
 from cnnlab.sweeps.study import DUPLICATE, RESULT
 from cnnlab.tracking.run import TrackedRun, open_run
-from cnnlab.tracking.schema import BEST, COST, SEED_PREFIX, Direction, Metric, Role, Tag
+from cnnlab.tracking.schema import BEST, COST, SEED_PREFIX, VALIDATION, Direction, Metric, Role, Tag
 from cnnlab.training import fit, settings_tags
 
 
@@ -84,7 +84,7 @@ class Task:
         """Fit one network and return what was seen; nothing is written to disk, since no trial is used again."""
         settings = read_training(resolve(config), self.setup.data)
         process.seed(settings.seed)
-        plan = make_plan(settings, self.setup.folder, self.setup.data)
+        plan = make_plan(settings, self.setup.folder, self.setup.data, self.setup.weights)
         callbacks: list[pl.Callback] = plan.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.remove(plan.checkpoint)
         watch = Watch(plan, self.goals, trial if index == 0 and self.goals.single else None, run, index)
@@ -98,6 +98,10 @@ class Task:
         results = [training.kept() for training in trainings]
         measured = {name: statistics.fmean(result[name] for result in results) for name in results[0]}
         run.log_metrics(round(measured[Metric.BEST_EPOCH]), {logged(name): value for name, value in measured.items()})
+        reached = {name: value for name, value in measured.items() if name.startswith(VALIDATION)}
+        if any(trainings[0].last[name] != value for name, value in reached.items()):
+            # As in a run of train.py: MLflow sorts by what stands at the last step.
+            run.log_metrics(trainings[0].last_epoch + 1, reached)
         run.set_tags({Tag.TRIAL_STATE: "pruned" if trainings[0].pruned else "complete"})
         spread = {"seeds": [result[self.goals.metric] for result in results]} if len(results) > 1 else {}
         trial.set_user_attr(RESULT, measured | spread)
@@ -136,6 +140,11 @@ class Watch:
     def last_epoch(self) -> int:
         return max(self.epochs)
 
+    @property
+    def last(self) -> Mapping[str, float]:
+        """The metrics of the last epoch."""
+        return self.epochs[self.last_epoch]
+
     def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self.run.log_metrics(epoch, {f"{self.prefix}{name}": value for name, value in metrics.items()})
         for name in (Metric.TRAIN_LOSS, Metric.VAL_LOSS):
@@ -156,7 +165,7 @@ class Watch:
         best = max(epochs)
         if self.monitor is not None:
             best = best_epoch(self.epochs, epochs, self.monitor, self.directions[self.monitor])
-        metrics = {name: value for name, value in self.epochs[best].items() if name.startswith("val/")}
+        metrics = {name: value for name, value in self.epochs[best].items() if name.startswith(VALIDATION)}
         took = {Metric.BEST_EPOCH: best, Metric.EPOCHS: self.last_epoch, Metric.TRAINING_SECONDS: self.seconds}
         return metrics | self.costs | {str(name): float(value) for name, value in took.items()}
 
@@ -169,7 +178,7 @@ def best_epoch(metrics: Mapping[int, Mapping[str, float]], epochs: list[int], mo
 
 def logged(name: str) -> str:
     """Return the name under which a run keeps what its trial measured."""
-    if name.startswith("val/"):
+    if name.startswith(VALIDATION):
         return f"{BEST}{name}"
     return name if name in list(Metric) else f"{COST}{name}"
 

@@ -39,7 +39,7 @@ class Winner:
         config = setup.configured({SEED: seed}, run_name(trial))
         settings = read_training(resolve(config), setup.data)
         process.seed(settings.seed)
-        plan = make_plan(settings, setup.folder / f"seed{seed}", setup.data)
+        plan = make_plan(settings, setup.folder / f"seed{seed}", setup.data, setup.weights)
         overrides = setup.repeated(config, self.chosen)
         tags: dict[str, str] = {Tag.PARENT: setup.parent_run, Tag.ROLE: Role.WINNER, Tag.OVERRIDES: overrides}
         tags[Tag.COMMAND] = f"{typed('train')} {overrides}"

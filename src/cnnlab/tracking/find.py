@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from cnnlab.errors import UsageError, one_line
 from cnnlab.tracking.schema import Metric, Tag, is_result
-from cnnlab.tracking.store import patience_of_seconds, sqlite_file
+from cnnlab.tracking.store import patience_of_seconds, settle, sqlite_file
 
 SHORTEST_START = 6  # characters of an id that may stand for all of it
 BEST = "best"
@@ -25,6 +25,7 @@ def open_client(uri: str) -> mlflow.MlflowClient:
         raise UsageError(
             f"tracking.uri={uri!r} holds no runs yet: {file} does not exist; train first, or name the store"
         )
+    settle(uri)
     mlflow.set_tracking_uri(uri)
     return mlflow.MlflowClient(uri)
 
@@ -59,18 +60,22 @@ def find_run(client: mlflow.MlflowClient, wanted: str, dataset: str | None, mode
 
     `dataset` and `model` narrow the choice of the best. Raises UsageError, naming the nearest runs, for an unknown id.
     """
-    return _best_run(dataset, model) if wanted == BEST else _run_by_id(client, wanted)
+    return _best_run(dataset, model) if wanted == BEST else run_with_id(client, wanted)
 
 
-def download_checkpoint(client: mlflow.MlflowClient, run: Run) -> Path:
-    """Return the run's checkpoint as a local file; raises UsageError where it kept none."""
+def download_checkpoint(client: mlflow.MlflowClient, run: Run, key: str = "run") -> Path:
+    """Return the run's checkpoint as a local file; raises UsageError, naming the setting `key`, where it kept none."""
     files = [item.path for item in client.list_artifacts(run.info.run_id, "checkpoints") if item.path.endswith(".ckpt")]
     if not files:
-        raise UsageError(f"run={run.info.run_id} ({run.info.run_name}, {run.info.status}) has kept no checkpoint")
+        raise UsageError(f"{key}={run.info.run_id} ({run.info.run_name}, {run.info.status}) has kept no checkpoint")
     return Path(client.download_artifacts(run.info.run_id, sorted(files)[-1]))
 
 
-def _run_by_id(client: mlflow.MlflowClient, wanted: str) -> Run:
+def run_with_id(client: mlflow.MlflowClient, wanted: str, key: str = "run") -> Run:
+    """Return the run with this id, or with the only one that begins so.
+
+    Raises UsageError, naming the setting `key` and the nearest runs, where there is none.
+    """
     try:
         return client.get_run(wanted)
     except MlflowException:
@@ -80,12 +85,13 @@ def _run_by_id(client: mlflow.MlflowClient, wanted: str) -> Run:
     if len(same_start) == 1:
         return client.get_run(same_start[0])
     if not names:
-        raise UsageError(f"run={wanted!r} is unknown: the tracking store holds no runs yet")
+        raise UsageError(f"{key}={wanted!r} is unknown: the tracking store holds no runs yet")
     by_name = [run_id for run_id, name in names.items() if name in get_close_matches(wanted, names.values(), 3, 0.6)]
     near = same_start or get_close_matches(wanted, names, 3, 0.5) or by_name
     shown = ", ".join(f"{run_id} ({names[run_id]})" for run_id in (near or list(names))[:3])
     hint = f"did you mean {shown}?" if near else f"the latest are {shown}"
-    raise UsageError(f"run={wanted!r} is unknown; allowed: a run's id, or best; {hint}")
+    allowed = "a run's id, or best" if key == "run" else "a run's id, or a file"
+    raise UsageError(f"{key}={wanted!r} is unknown; allowed: {allowed}; {hint}")
 
 
 def _best_run(dataset: str | None, model: str | None) -> Run:

@@ -6,19 +6,25 @@ from collections.abc import Iterable, Mapping
 
 import mlflow
 
-from cnnlab.tracking.schema import BEST, CURVES
+from cnnlab.tracking.schema import BEST, CURVES, Metric
 
 # Metric name to {epoch, counted from 1: value}.
 History = Mapping[str, Mapping[int, float]]
 
 
 def epoch_history(client: mlflow.MlflowClient, run_id: str, names: Iterable[str] = ()) -> History:
-    """Return loss, accuracy and the other metrics named of every epoch; of an epoch run twice, the later values."""
-    history = {}
-    for name in dict.fromkeys([*CURVES, *names]):
-        entries = sorted(client.get_metric_history(run_id, name), key=lambda entry: entry.timestamp)
-        history[name] = {entry.step: entry.value for entry in entries}
-    return history
+    """Return loss, accuracy and the other metrics named of every epoch; of an epoch run twice, the later values.
+
+    What stands behind the last epoch is no epoch, but the kept checkpoint's validation once more.
+    """
+    history = {name: _by_step(client, run_id, name) for name in dict.fromkeys([*CURVES, *names])}
+    last = max(history[Metric.TRAIN_LOSS], default=0)
+    return {name: {epoch: values[epoch] for epoch in values if epoch <= last} for name, values in history.items()}
+
+
+def _by_step(client: mlflow.MlflowClient, run_id: str, name: str) -> dict[int, float]:
+    entries = sorted(client.get_metric_history(run_id, name), key=lambda entry: entry.timestamp)
+    return {entry.step: entry.value for entry in entries}
 
 
 def at_epoch(history: History, epoch: int) -> dict[str, float]:

@@ -74,6 +74,7 @@ def open_run(settings: Tracking, tags: Mapping[str, str], run_id: str | None = N
     interrupted. Raises UsageError before anything is written where the store cannot be used or has no such run.
     """
     experiment_id = prepare(settings.uri, settings.experiment_name)
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else settings.uri  # a notebook's own store
     run = None
     with reserved_space(settings.uri) as free_space:
         try:
@@ -92,6 +93,8 @@ def open_run(settings: Tracking, tags: Mapping[str, str], run_id: str | None = N
                 free_space()
                 _end(run, "FAILED", {Tag.ERROR: described(error)}, traceback.format_exc())
             raise
+        finally:
+            mlflow.set_tracking_uri(before)
 
 
 def _start(settings: Tracking, tags: Mapping[str, str], experiment_id: str, run_id: str | None) -> TrackedRun:
@@ -100,7 +103,8 @@ def _start(settings: Tracking, tags: Mapping[str, str], experiment_id: str, run_
     mlflow.set_tracking_uri(settings.uri)
     mlflow.set_system_metrics_sampling_interval(settings.system_metrics_interval)
     try:
-        active = mlflow.start_run(run_id=run_id, log_system_metrics=settings.system_metrics)
+        # Nested: a notebook may have a run of its own open.
+        active = mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=settings.system_metrics)
     except MlflowException as error:
         raise UsageError(f"tracking.uri={settings.uri!r} does not hold the MLflow run {run_id}") from error
     run = TrackedRun(active.info.run_id, active.info.experiment_id, mlflow.MlflowClient())

@@ -54,6 +54,8 @@ class Tag(StrEnum):
     OPTIMIZER = "optimizer"
     PARAMETERS = "parameters"  # how many the network has
     SEED = "seed"
+    INITIAL_RUN = "init.run"  # of a warm start: the run whose weights it began with, where they came from one
+    INITIAL_WEIGHTS = "init.weights"  # and their digest
     SETTINGS = "settings"  # digest of all settings but seed and place; only results carry it, trials do not
 
     COMMAND = "command"  # as a shell takes it
@@ -101,6 +103,10 @@ class Metric(StrEnum):
     loss (cross-entropy in nats), acc (0 to 1), objective (loss and penalties, what training minimizes); of validation
     and test the chosen MEASURES; of test always calibration_error, precision, recall and f1, the last three also of
     each class as `test/recall/CLASS`.
+
+    The step is the epoch. MLflow shows and sorts by the value at the last step, so where the kept checkpoint is not the
+    last epoch's, its validation metrics stand once more at step `epochs` + 1: `val/acc` of a finished run is what the
+    kept and tested checkpoint reached.
     """
 
     EPOCH = "epoch"  # counted from 1; tells Lightning's callbacks, never kept
@@ -114,7 +120,7 @@ class Metric(StrEnum):
     TEST_LOSS = "test/loss"
     TEST_OBJECTIVE = "test/objective"
 
-    BEST_VAL_ACCURACY = "best/val/acc"  # what the kept checkpoint reached; see BEST
+    BEST_VAL_ACCURACY = "best/val/acc"  # what the kept checkpoint reached, at its own step; see BEST
     BEST_VAL_LOSS = "best/val/loss"
     BEST_EPOCH = "best_epoch"  # of the kept checkpoint
     EPOCHS = "epochs"  # trained in all
@@ -122,6 +128,7 @@ class Metric(StrEnum):
 
 
 # Prefixes of metrics.
+VALIDATION = "val/"
 BEST = "best/"  # of a run or a trial: what the kept checkpoint, or the one a trial would keep, reached
 BEST_TRIAL = "best_trial/"  # of a sweep: the objectives of its best trial
 WINNER = "winner/"  # of a sweep: `winner/test/acc_mean` and `_std` over the winner's seeds

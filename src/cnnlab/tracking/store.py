@@ -7,6 +7,8 @@ experiment that two create at once. Both happen here, under a file lock.
 from __future__ import annotations
 
 import os
+import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from filelock import FileLock
 
 from cnnlab.errors import UsageError, disk_is_full, one_line
 from cnnlab.start import typed
+from cnnlab.tracking import moved
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +29,7 @@ DEFAULT = "sqlite:///mlruns/mlflow.db"
 # Without it MLflow's pages open as those of a chat application: traces, judges, prompts.
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 RESERVE = 256 * 1024  # bytes
+RESERVED = ".reserve-"  # + process
 ALLOWED = "allowed: sqlite:///FILE, http(s)://SERVER, or a database MLflow knows (postgresql://, mysql://)"
 
 
@@ -37,7 +41,12 @@ def sqlite_file(uri: str) -> Path | None:
 def absolute_uri(uri: str) -> str:
     """Return an address that means the same store from any folder."""
     file = sqlite_file(uri)
-    return f"{SQLITE}{file}" if file else uri
+    return uri_of(file) if file else uri
+
+
+def uri_of(file: Path) -> str:
+    """Return the address of a SQLite file; it may hold `%20`, but a file's name that does has to hide it."""
+    return SQLITE + str(file.absolute()).replace("%", "%25").replace("?", "%3F")
 
 
 def default_uri() -> str:
@@ -79,6 +88,7 @@ def prepare(uri: str, experiment_name: str) -> str:
 
     if problems := check_address(uri):
         raise UsageError(*problems)
+    settle(uri)
     try:
         with locked(uri), patience_of_seconds():
             client = mlflow.MlflowClient(uri)
@@ -101,6 +111,24 @@ def prepare(uri: str, experiment_name: str) -> str:
             f"--experiment-id {experiment.experiment_id}) or choose another name"
         )
     return experiment.experiment_id
+
+
+def settle(uri: str) -> None:
+    """Let a SQLite store that was moved or copied with its artifacts find them, and say so in a line on stderr.
+
+    One read-only query where nothing is wrong. A database that cannot be written is left as it is, and that is said.
+    """
+    file = sqlite_file(uri)
+    if file is None or not file.is_file() or not (found := moved.moves(file)):
+        return
+    try:
+        with locked(uri):
+            lines = moved.mend(file)
+    except (OSError, sqlite3.Error) as error:
+        why = f"{file} cannot be written ({getattr(error, 'strerror', None) or error})"
+        lines = [f"{move.describe(file)}, but {why}: artifacts are looked for in the old folder" for move in found]
+    for line in lines:
+        print(line, file=sys.stderr)
 
 
 def _create_experiment(client: MlflowClient, uri: str, name: str) -> str:
@@ -139,12 +167,18 @@ def reserved_space(uri: str) -> Iterator[Callable[[], None]]:
     if file is None:
         yield lambda: None
         return
-    reserve = file.with_name(f".reserve-{os.getpid()}")
+    reserve = file.with_name(f"{RESERVED}{os.getpid()}")
     reserve.write_bytes(b"\0" * RESERVE)
     try:
         yield lambda: reserve.unlink(missing_ok=True)
     finally:
         reserve.unlink(missing_ok=True)
+
+
+def reserves(file: Path) -> list[tuple[Path, int]]:
+    """Return the reserves beside a SQLite store, each with the process that holds it, or held it when it was killed."""
+    found = [(path, path.name.removeprefix(RESERVED)) for path in sorted(file.parent.glob(f"{RESERVED}*"))]
+    return [(path, int(process)) for path, process in found if process.isdigit()]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from cnnlab import process
 from cnnlab.cli import USAGE, tell
 from cnnlab.errors import UsageError
 from cnnlab.start import typed
-from cnnlab.tracking.store import default_uri, prepare, sqlite_file
+from cnnlab.tracking.store import default_uri, prepare, settle, sqlite_file
 
 
 def serve(port: str) -> None:
@@ -27,6 +27,7 @@ def serve(port: str) -> None:
     file = sqlite_file(uri)
     if file is None or not file.exists():
         prepare(uri, "digits")
+    settle(uri)
     from mlflow.cli import cli
 
     print(f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning", flush=True)

@@ -1,0 +1,235 @@
+"""What the commands do, called from a notebook or a program; arguments are those of the command line.
+
+    from cnnlab import train, evaluate, predict, load
+
+    result = train("model=deep_cnn", "trainer.max_epochs=3")
+    result.metrics["test/acc"], result.history, result.model(images)
+
+All of them raise UsageError, whose `problems` are the lines that a command prints. A folder `conf/` in the current
+folder is taken as one's own configuration, unless `config_dir` names another.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import torch
+from hydra.errors import HydraException
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+
+from cnnlab import evaluation, prediction, process, training
+from cnnlab.checkpoint import find_saved
+from cnnlab.classifier import Classifier
+from cnnlab.compose import composing_error
+from cnnlab.errors import UsageError
+from cnnlab.job import Job, compose_job
+from cnnlab.own_path import add_to_path
+from cnnlab.portable import Portable
+from cnnlab.quoting import quote_texts
+from cnnlab.settings.commands import Prediction
+from cnnlab.settings.read import read, resolve
+from cnnlab.signals import Interruption, interruptible
+from cnnlab.start import own_folder
+from cnnlab.sweeps.run import sweep as run_sweep
+from cnnlab.tracking.schema import BEST, Metric
+from cnnlab.tracking.store import absolute_uri
+
+Folder = str | os.PathLike[str]
+Pixels = Tensor | NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.float64]
+
+
+class Model:
+    """A trained classifier: pixels in, probabilities out.
+
+    `class_names` are in the order of the probabilities, `input_shape` is (C, H, W), `module` the torch module with
+    scaling and softmax in it, `run_id` None for a checkpoint that came as a file.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        class_names: tuple[str, ...],
+        input_shape: tuple[int, int, int],
+        checkpoint: Path,
+        run_id: str | None,
+    ):
+        self.module = Portable(classifier.scaling, classifier.network).cpu()
+        self.class_names = class_names
+        self.input_shape = input_shape
+        self.checkpoint = checkpoint
+        self.run_id = run_id
+
+    def __call__(self, images: Pixels) -> Tensor:
+        """Return probabilities float32 [N, classes] of pixels 0..255, uint8 or float [N, C, H, W] or one [C, H, W].
+
+        Raises UsageError for images of another shape.
+        """
+        pixels = torch.as_tensor(images)
+        if pixels.shape == self.input_shape:
+            pixels = pixels[None]
+        if pixels.shape[1:] != self.input_shape:
+            wanted = ", ".join(map(str, self.input_shape))
+            raise UsageError(f"images of shape {list(pixels.shape)}; this model takes pixels 0..255 [N, {wanted}]")
+        with torch.inference_mode():
+            return torch.cat([self.module(part) for part in pixels.float().split(1000)])
+
+    def classify(self, images: Pixels) -> list[str]:
+        """Return the name of the most probable class of each image; takes what calling the model takes."""
+        return [self.class_names[index] for index in self(images).argmax(dim=1)]
+
+    def __repr__(self) -> str:
+        where = f"run {self.run_id}" if self.run_id else str(self.checkpoint)
+        return f"<cnnlab model of {where}: {list(self.input_shape)} to {len(self.class_names)} classes>"
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a training leaves: the MLflow run, its metrics, and the kept checkpoint as a model.
+
+    `metrics` are the test split's and, as `best/...`, the kept epoch's; `history` has a row an epoch, counted from 1.
+    """
+
+    run_id: str
+    folder: Path
+    metrics: Mapping[str, float]
+    best_epoch: int
+    training_seconds: float
+    history: pd.DataFrame
+    model: Model
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name} {self.metrics[name]:.4f}" for name in ("test/acc", "test/loss"))
+        return f"<run {self.run_id}: {shown}, best epoch {self.best_epoch} of {len(self.history)}>"
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """What a sweep has found; `trials` has a row a trial, `tested` the winner's test metrics, a row a seed.
+
+    `best_trial` is None where no trial ended.
+    """
+
+    run_id: str
+    folder: Path
+    study: optuna.Study
+    best_trial: int | None
+    best_parameters: Mapping[str, object]
+    best_values: Mapping[str, float]
+    trials: pd.DataFrame
+    tested: pd.DataFrame
+
+
+def train(*overrides: str, config_dir: Folder | None = None, folder: Folder | None = None) -> TrainedRun:
+    """Train, track and test one classifier, as `python train.py OVERRIDES` does.
+
+    Checkpoints and pictures go to `folder`, a new one under outputs/ by default. With several devices the processes
+    that are not the first one end here.
+    """
+    with asked("train", overrides, config_dir, folder) as job:
+        result = training.train(job)
+    if result is None:
+        sys.exit(0)
+    history = pd.DataFrame.from_dict(result.history, orient="index").rename_axis("epoch")
+    kept = {f"{BEST}{name}": value for name, value in result.history[result.best_epoch].items() if is_measure(name)}
+    plan = result.plan
+    checkpoint = Path(plan.checkpoint.best_model_path)
+    model = Model(plan.classifier, plan.data.class_names, plan.data.input_shape, checkpoint, result.run_id)
+    return TrainedRun(
+        run_id=result.run_id,
+        folder=result.folder,
+        metrics=result.metrics | kept,
+        best_epoch=result.best_epoch,
+        training_seconds=result.training_seconds,
+        history=history,
+        model=model,
+    )
+
+
+def sweep(*overrides: str, config_dir: Folder | None = None, folder: Folder | None = None) -> SweepRun:
+    """Search the best configuration, as `python sweep.py OVERRIDES` does; the same call continues a study."""
+    with asked("sweep", overrides, config_dir, folder) as job:
+        found = run_sweep(job)
+    return SweepRun(
+        found.run_id,
+        found.folder,
+        found.study,
+        found.best_trial,
+        found.best_parameters,
+        found.best_values,
+        pd.read_csv(found.folder / "trials.csv"),
+        pd.DataFrame(list(found.tested)),
+    )
+
+
+def evaluate(*overrides: str, config_dir: Folder | None = None, folder: Folder | None = None) -> dict[str, float]:
+    """Return the metrics of a trained classifier on a split, as `python evaluate.py OVERRIDES` does."""
+    with asked("evaluate", overrides, config_dir, folder) as job:
+        return evaluation.evaluate(job)
+
+
+def predict(*overrides: str, config_dir: Folder | None = None, folder: Folder | None = None) -> pd.DataFrame:
+    """Return the classes of images, as `python predict.py OVERRIDES` does.
+
+    One row an image file: `class`, `probability`, and the probability of each class by its name. Raises Incomplete,
+    when all else is done, for files that cannot be read.
+    """
+    with asked("predict", overrides, config_dir, folder) as job:
+        answers = prediction.predict(job)
+    rows = {}
+    for path, probabilities in answers.probabilities.items():
+        best = int(probabilities.argmax())
+        named = dict(zip(answers.class_names, probabilities.tolist(), strict=True))
+        rows[str(path)] = {"class": answers.class_names[best], "probability": float(probabilities[best]), **named}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("image")
+
+
+def load(run: str | None = None, *overrides: str, checkpoint: Folder | None = None) -> Model:
+    """Return the model of a tracked run (its id, the start of it, or `best`), or of a checkpoint file.
+
+    `overrides` are those of `python predict.py`: dataset=NAME to narrow `best`, tracking.uri=ADDRESS, or the settings
+    that name a network of your own again.
+    """
+    given = [f"run={run}"] if run is not None else []
+    given += [f"checkpoint={os.fspath(checkpoint)}"] if checkpoint is not None else []
+    with asked("predict", (*given, *overrides), None, None) as job:
+        process.begin()
+        saved = find_saved(read(Prediction, resolve(job.config)))
+    return Model(saved.classifier, saved.class_names, saved.input_shape, saved.checkpoint, saved.run_id)
+
+
+def is_measure(name: str) -> bool:
+    """Return whether a metric of an epoch measures the network, and not the machine."""
+    return name.startswith(("train/", "val/")) and name != Metric.SPEED
+
+
+@contextmanager
+def asked(door: str, overrides: tuple[str, ...], config_dir: Folder | None, folder: Folder | None) -> Iterator[Job]:
+    """Compose what a call asks for; Ctrl-C in the block is a KeyboardInterrupt, after the run has ended as KILLED."""
+    process.set_environment()
+    own = Path(config_dir).absolute() if config_dir is not None else own_folder()
+    if own is not None and not own.is_dir():
+        raise UsageError(f"config_dir={str(own)!r} is not a folder")
+    try:
+        job = compose_job(door, quote_texts(overrides), own, Path(folder) if folder is not None else None)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise UsageError(composing_error(error, door)) from error
+    add_to_path(job.own_folder)
+    # MLflow keeps one connection an address: a relative one would go on meaning the folder of the first call.
+    if isinstance(uri := OmegaConf.select(job.config, "tracking.uri"), str):
+        OmegaConf.update(job.config, "tracking.uri", absolute_uri(uri))
+    try:
+        with interruptible():
+            yield job
+    except Interruption as interruption:
+        raise KeyboardInterrupt(interruption.name) from interruption

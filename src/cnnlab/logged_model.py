@@ -1,0 +1,77 @@
+"""The model that a run keeps in MLflow: for `mlflow.pyfunc` with names and probabilities, and for `mlflow.pytorch`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import mlflow.pytorch
+import numpy as np
+import torch
+from mlflow.models import Model, ModelSignature
+from mlflow.models.model import MLMODEL_FILE_NAME
+from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+from torch import Tensor
+
+from cnnlab.portable import Portable, program_of, write_program
+from cnnlab.tracking.provenance import environment
+
+ANSWERING = Path(__file__).with_name("answering.py")
+NETWORK, PROGRAM = "network", "model.pt2"  # where answering.py, and MLflow's own PyTorch loader, look for the program
+REQUIRED = ("mlflow", "numpy", "pandas", "torch")
+LABELS = "labels"  # the parameter of `predict` that asks for names
+
+
+@dataclass(frozen=True)
+class Flavor:
+    """What MLflow calls a flavor: `Model.log` hands its `save_model` the folder that becomes the model."""
+
+    program: torch.export.ExportedProgram
+    facts: Mapping[str, object]
+    example: Tensor  # uint8 [N, C, H, W]
+
+    def save_model(self, path: str, mlflow_model: Model) -> None:
+        """Write the folder: the program, the code that answers with it, and what both need."""
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary, NETWORK)
+            folder.mkdir()
+            write_program(self.program, self.facts, folder / PROGRAM)
+            mlflow.pyfunc.save_model(
+                path,
+                python_model=str(ANSWERING),
+                artifacts={NETWORK: str(folder)},
+                mlflow_model=mlflow_model,
+                signature=self.signature(),
+                input_example=self.example.numpy(),
+                pip_requirements=[line for line in environment().splitlines() if line.split("==")[0] in REQUIRED],
+            )
+        # By name: the loader looks for it in the model's own folder.
+        mlflow_model.flavors[mlflow.pyfunc.FLAVOR_NAME]["model_code_path"] = ANSWERING.name
+        mlflow_model.add_flavor(
+            mlflow.pytorch.FLAVOR_NAME,
+            model_data=f"artifacts/{NETWORK}",
+            pytorch_version=str(torch.__version__),
+            code=None,
+        )
+        mlflow_model.save(str(Path(path, MLMODEL_FILE_NAME)))
+
+    def signature(self) -> ModelSignature:
+        """Return what the model answers; what it takes it checks itself, as MLflow's check knows one type alone."""
+        classes = self.facts["class_names"]
+        assert isinstance(classes, list)
+        outputs = Schema([TensorSpec(np.dtype("float32"), (-1, len(classes)))])
+        return ModelSignature(outputs=outputs, params=ParamSchema([ParamSpec(LABELS, "boolean", False)]))
+
+
+def log_model(model: Portable, facts: Mapping[str, object], images: Tensor) -> str:
+    """Keep the model with the active run and return its address; `images` are an example, uint8 [N, C, H, W].
+
+    Raises UsageError for a network that cannot be exported; nothing is kept then.
+    """
+    flavor = Flavor(program_of(model, torch.float32, images.shape[1:]), facts, images)
+    about = {"name": "model", "metadata": dict(facts), "flavor_name": mlflow.pytorch.FLAVOR_NAME}
+    logged = Model.log(artifact_path=None, flavor=flavor, **about)
+    return str(logged.model_uri)

@@ -1,0 +1,201 @@
+"""What is well and what is wrong around a tracking store, in a few lines: python -m cnnlab.tracking.doctor."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
+from urllib.request import url2pathname
+
+from mlflow.entities import Run
+from packaging.requirements import Requirement
+
+from cnnlab import process
+from cnnlab.errors import UsageError, one_line
+from cnnlab.start import CHECKOUT
+from cnnlab.tracking import moved
+from cnnlab.tracking.find import open_client, search
+from cnnlab.tracking.schema import Tag
+from cnnlab.tracking.store import check_address, default_uri, patience_of_seconds, reserves, sqlite_file
+
+LITTLE = 500 * 2**20  # bytes of a disk that will soon be full: a run with its model takes a few million
+NAMED = 3  # runs named in a line
+
+
+class Verdict(StrEnum):
+    """What a finding means."""
+
+    OK = "ok"
+    NOTE = "note"  # worth knowing, nothing fails
+    WRONG = "WRONG"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line about one thing."""
+
+    what: str
+    said: str
+    verdict: Verdict = Verdict.OK
+
+
+def doctor(uri: str | None = None) -> int:
+    """Print what is well and what is wrong with a store (the default one without `uri`) and what cnnlab needs.
+
+    Mends what a move of the store's folder has broken. Returns the exit code: 1 if something is wrong.
+    """
+    findings = list(examine(uri or default_uri()))
+    for finding in findings:
+        print(f"{finding.verdict:<6}{finding.what:<11}{finding.said}")
+    return int(any(finding.verdict is Verdict.WRONG for finding in findings))
+
+
+def examine(uri: str) -> Iterator[Finding]:
+    """Yield a finding for each thing that is looked at."""
+    yield from _store(uri)
+    yield from _packages()
+    if dot := shutil.which("dot"):
+        yield Finding("diagrams", dot)
+    else:
+        yield Finding("diagrams", "Graphviz' program `dot` is not there; networks are drawn without it", Verdict.NOTE)
+
+
+def _store(uri: str) -> Iterator[Finding]:
+    file = sqlite_file(uri)
+    if problems := check_address(uri):
+        yield Finding("store", "; ".join(problems), Verdict.WRONG)
+    else:
+        yield Finding("store", uri)
+    if file is not None:
+        yield _disk(file)
+        if not file.exists():
+            yield Finding("runs", "none yet", Verdict.NOTE)
+            return
+    elif problems:
+        return
+    had_moved = bool(file and moved.moves(file))
+    try:
+        client = open_client(uri)
+        runs = search()
+        with patience_of_seconds():
+            experiments = client.search_experiments()
+    except UsageError as error:
+        yield Finding("runs", "; ".join(error.problems), Verdict.WRONG)
+        return
+    except Exception as error:  # SQLAlchemy's and its drivers' many errors
+        yield Finding("runs", f"the store cannot be read: {one_line(error)}", Verdict.WRONG)
+        return
+    used = {run.info.experiment_id for run in runs}
+    names = sorted(item.name for item in experiments if item.experiment_id in used)
+    yield Finding("runs", f"{len(runs):,} in {len(names)} experiments: {', '.join(names)}" if runs else "none yet")
+    if file is not None:
+        yield from _locations(file, had_moved)
+    yield _artifacts(runs)
+    if file is not None:
+        yield from _left_over(file, runs)
+
+
+def _disk(file: Path) -> Finding:
+    folder = next(folder for folder in file.parents if folder.exists())
+    free = shutil.disk_usage(folder).free
+    said = f"{folder}, {free / 2**30:.1f} GiB free"
+    if not os.access(folder, os.W_OK):
+        return Finding("folder", f"{said}; cannot be written", Verdict.WRONG)
+    return Finding("folder", said, Verdict.WRONG if free < LITTLE else Verdict.OK)
+
+
+def _locations(file: Path, had_moved: bool) -> Iterator[Finding]:
+    if moved.moves(file):
+        yield Finding("locations", "of artifacts are those of another folder, and cannot be mended", Verdict.WRONG)
+        return
+    yield Finding("locations", "of artifacts were mended just now" if had_moved else "of artifacts are right")
+    for move in moved.all_moves(file):
+        yield Finding("locations", f"{len(move.staying)} of artifacts that still lie in {move.source}", Verdict.NOTE)
+
+
+def _artifacts(runs: list[Run]) -> Finding:
+    """Look for the folders of the runs that keep their settings, as all but trials do from their first second on."""
+    local = [run for run in runs if Tag.SETTINGS in run.data.tags and run.info.artifact_uri.startswith(("file:", "/"))]
+    lost = [run for run in local if not _folder(run).exists()]
+    if lost:
+        return Finding("artifacts", f"of {len(lost)} of {len(local)} runs are missing: {_named(lost)}", Verdict.WRONG)
+    return Finding("artifacts", f"of all {len(local)} runs that keep some on this machine are there")
+
+
+def _folder(run: Run) -> Path:
+    address = str(run.info.artifact_uri)
+    return Path(url2pathname(address.removeprefix("file://")) if address.startswith("file:") else address)
+
+
+def _left_over(file: Path, runs: list[Run]) -> Iterator[Finding]:
+    """Yield what processes that were killed have left behind."""
+    held = reserves(file)
+    dead = [path for path, pid in held if not _alive(pid)]
+    if dead:
+        yield Finding(
+            "left over", f"{len(dead)} reserves of killed runs: rm {shlex.join(map(str, dead))}", Verdict.NOTE
+        )
+    here = platform.node()
+    running = [run for run in runs if run.info.status == "RUNNING" and run.data.tags.get(Tag.HOST, here) == here]
+    if running and len(dead) == len(held):  # each training holds a reserve
+        yield Finding("left over", f"RUNNING, though no training is at work here: {_named(running)}", Verdict.NOTE)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _named(runs: list[Run]) -> str:
+    names = [f"{run.info.run_id} ({run.info.run_name})" for run in runs[:NAMED]]
+    return ", ".join([*names, "..."] if len(runs) > NAMED else names)
+
+
+def _packages() -> Iterator[Finding]:
+    problems = []
+    needed = [requirement for requirement in map(Requirement, requirements()) if _applies(requirement)]
+    for requirement in needed:
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            problems.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            problems.append(f"{requirement.name} {version} is outside {requirement.specifier}")
+    said = "; ".join(problems) or f"{len(needed)} packages within their ranges, Python {platform.python_version()}"
+    yield Finding("packages", said, Verdict.WRONG if problems else Verdict.OK)
+
+
+def _applies(requirement: Requirement) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+
+
+def requirements() -> list[str]:
+    """Return what cnnlab needs, as the checkout's pyproject.toml has it, or the installed package."""
+    if CHECKOUT:
+        return list(tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"])
+    return metadata.requires("cnnlab") or []
+
+
+def main() -> NoReturn:
+    """Be the command: its argument, if any, is the store's address."""
+    process.set_environment()
+    sys.exit(doctor(sys.argv[1] if len(sys.argv) > 1 else None))
+
+
+if __name__ == "__main__":
+    main()
