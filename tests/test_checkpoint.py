@@ -152,20 +152,13 @@ class TestOwn:
         (tmp_path / "conf" / "model" / "thin.yaml").write_text("name: thin\n_target_: thin.Thin\nwidth: 8\n")
         mine = ("--config-dir", "conf", "model=thin")
         quick = ("trainer.max_epochs=1", "figures.enabled=false", "tracking.log_model=false")
-        done = run(tmp_path, "train.py", *mine, *quick, PYTHONPATH=f"{tmp_path}:{environment().get('PYTHONPATH', '')}")
+        done = run(tmp_path, "train.py", *mine, *quick)
         assert done.returncode == 0, done.stderr
         (file,) = tmp_path.glob("outputs/*/*/checkpoints/*.ckpt")
         assert "model._target_='thin.Thin'; if you trust" in refusal(file)
         with pytest.raises(UsageError, match=r"model\.width=9, trained with 8"):
             load_saved(file, Choice.model_validate({"name": "thin", "_target_": "thin.Thin", "width": 9}))
-        done = run(
-            tmp_path,
-            "evaluate.py",
-            *mine,
-            f"checkpoint={file}",
-            "figures.enabled=false",
-            PYTHONPATH=f"{tmp_path}:{environment().get('PYTHONPATH', '')}",
-        )
+        done = run(tmp_path, "evaluate.py", *mine, f"checkpoint={file}", "figures.enabled=false")
         assert done.returncode == 0, done.stderr
         assert "test/acc" in done.stdout
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cnnlab.models import parameter_count
-from cnnlab.plan import build_network
+from cnnlab.networks import build_network
 from cnnlab.report.authors import TARGETS
 from cnnlab.settings.commands import Training
 from cnnlab.settings.read import read

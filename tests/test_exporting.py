@@ -17,7 +17,7 @@ from cnnlab.checkpoint import load_saved
 from cnnlab.data.scaling import Scaling
 from cnnlab.errors import Incomplete, UsageError
 from cnnlab.formats import FORMATS
-from cnnlab.plan import build_network
+from cnnlab.networks import build_network
 from cnnlab.portable import Portable, facts_about
 from commands import loaded, run, settings
 

@@ -19,14 +19,15 @@ FLOORS = (
     ("sweeps", "evaluation", "prediction", "exporting"),
     ("training", "checkpoint"),
     ("plan",),
-    ("classifier", "figures", "report", "logged_model", "formats", "weights"),
-    ("console", "tracking", "models", "data", "trainer", "optimizers", "own", "portable"),
+    ("classifier", "figures", "report", "watching", "logged_model", "formats", "weights", "networks"),
+    ("console", "tracking", "models", "data", "trainer", "optimizers", "measures", "losses", "portable"),
+    ("own",),
     ("cli",),
     ("help",),
     ("compose",),
     ("settings",),
     ("metrics", "job"),
-    ("signals", "quoting", "process", "errors", "start", "tracking.schema", "answering"),
+    ("signals", "quoting", "process", "errors", "start", "own_path", "tracking.schema", "answering"),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -13,7 +13,8 @@ import torch
 from cnnlab import process
 from cnnlab.checkpoint import load_saved
 from cnnlab.errors import UsageError
-from cnnlab.plan import Plan, build_network, make_plan
+from cnnlab.networks import build_network
+from cnnlab.plan import Plan, make_plan
 from cnnlab.training import fit
 from cnnlab.weights import begin, load_weights, weights_in
 from commands import loaded, run, settings

@@ -9,7 +9,7 @@ from pathlib import Path
 from cnnlab.classifier import Classifier
 from cnnlab.data.scaling import Scaling
 from cnnlab.errors import UsageError, one_line
-from cnnlab.plan import build_network
+from cnnlab.networks import build_network
 from cnnlab.settings.base import Own
 from cnnlab.settings.commands import Choice, Trained
 from cnnlab.settings.description import FORMAT, Description

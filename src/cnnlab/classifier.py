@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from cnnlab.losses import OwnLoss, fitted
+from cnnlab.measures import Measures
 from cnnlab.metrics import Collector, EpochSums, Predictions
 from cnnlab.models import frozen_layers, kernels, trained
 from cnnlab.settings.training import Regularization
@@ -42,7 +44,8 @@ class Classifier(pl.LightningModule):
     Of `regularization` the penalties and the label smoothing are used; dropout is part of the network. `make_optimizer`
     takes the parameters, `make_scheduler` the optimizer and the number of optimizer steps of the whole training.
     `description` is kept in every checkpoint, so that it can be rebuilt from the file alone: plain types only,
-    because checkpoints are loaded with `weights_only=True`. `augmentation` changes training batches alone.
+    because checkpoints are loaded with `weights_only=True`. `augmentation` changes training batches alone. `measures`
+    are told of validation and test beside the rest. `loss` takes the place of the cross-entropy in what is minimized.
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class Classifier(pl.LightningModule):
         make_scheduler: MakeScheduler | None,
         description: dict[str, object],
         augmentation: nn.Module | None = None,
+        measures: Measures | None = None,
+        loss: OwnLoss | None = None,
     ):
         super().__init__()
         self.scaling = scaling
@@ -65,8 +70,11 @@ class Classifier(pl.LightningModule):
         self.make_scheduler = make_scheduler
         self.description = description
         self.augmentation = augmentation
+        self.measures = measures
+        self.loss = loss
         self.train_sums, self.val_sums, self.test_sums = EpochSums(), EpochSums(), EpochSums()
         self.collector = Collector()
+        self.validated: dict[str, Tensor] = {}  # of this epoch's validation, until its training ends
         self.predictions: Predictions | None = None  # of the whole test split, once it has been read
         self.train()
 
@@ -115,11 +123,10 @@ class Classifier(pl.LightningModule):
             images, targets = self.augmentation(images, labels)
         logits = self(images)
         loss = F.cross_entropy(logits, targets)
-        fitted = loss
-        if self.label_smoothing:
-            fitted = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        objective = fitted + self.penalty()
+        objective = fitted(self.loss, logits, targets, loss, self.label_smoothing) + self.penalty()
         self.sums(split).update(loss, objective, logits, labels)
+        if split != "train" and self.measures is not None:
+            self.measures.update(logits, labels)
         if split == "test":
             self.collector.update(logits, labels)
         return objective
@@ -153,24 +160,35 @@ class Classifier(pl.LightningModule):
         assert self.train_seconds is not None
         images = float(self.train_sums.images) * self.trainer.world_size
         self.log_sums("train")
+        self.log_dict(self.validated)  # once more, beside training: loggers get an epoch in one piece
+        self.validated = {}
         self.log(Metric.EPOCH_SECONDS, time.perf_counter() - self.train_started)
         self.log(Metric.SPEED, images / self.train_seconds)
         self.log(Metric.LEARNING_RATE, self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_validation_epoch_end(self) -> None:
-        self.log_sums("val")
+        self.validated = self.log_sums("val", logger=False)
 
     def on_test_epoch_end(self) -> None:
         self.log_sums("test")
         self.predictions = self.collector.predictions()
 
-    def log_sums(self, split: str) -> None:
-        """Log the epoch's means, the same on every process, and start the next epoch at zero."""
+    def log_sums(self, split: str, *, logger: bool = True) -> dict[str, Tensor]:
+        """Log the epoch's means, the same on every process, start the next epoch at zero, and return the means.
+
+        `logger` says whether loggers get them now, or only those that watch.
+        """
         sums = self.sums(split)
-        self.log_dict({f"{split}/{name}": value for name, value in sums.compute().items()})
-        # Counted from 1, as people do: on the screen, in MLflow and in the checkpoint's file name.
-        self.log(Metric.EPOCH, float(self.current_epoch + 1))
+        means = {f"{split}/{name}": value for name, value in sums.compute().items()}
+        if split != "train" and self.measures is not None:
+            means |= {f"{split}/{name}": value for name, value in self.measures.compute().items()}
+        self.log_dict(means, logger=logger)
+        # Counted from 1, as people do: on the screen, in MLflow and in the checkpoint's file name. After the last one
+        # Lightning has counted on already. 'step' is its own name for the step that loggers get.
+        epoch = float(self.current_epoch + (split != "test"))
+        self.log_dict({Metric.EPOCH: epoch, "step": epoch}, logger=logger)
         sums.reset()
+        return means
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         assert self.make_optimizer is not None

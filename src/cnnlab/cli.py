@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnlab import process
 from cnnlab.errors import Incomplete, UsageError, disk_is_full
 from cnnlab.job import job_of_hydra
+from cnnlab.own_path import add_to_path
 from cnnlab.quoting import quote_texts
 from cnnlab.signals import Interruption, interruptible
 from cnnlab.start import CONF, own_folder
@@ -69,7 +70,9 @@ def run_jobs(door: str) -> None:
     def run(config: DictConfig) -> None:
         with plain_errors():
             module, function = RUN[door]
-            getattr(import_module(module), function)(job_of_hydra(config))
+            job = job_of_hydra(config)
+            add_to_path(job.own_folder)
+            getattr(import_module(module), function)(job)
 
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=door)(run)()
 

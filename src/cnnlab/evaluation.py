@@ -24,7 +24,7 @@ from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.job import Job
 from cnnlab.metrics import PER_CLASS, Predictions, class_metrics
 from cnnlab.settings.commands import Choice, Evaluation
-from cnnlab.settings.dataset import ImageFolder
+from cnnlab.settings.dataset import ImageFolder, OwnImages
 from cnnlab.settings.description import Description, KeptImages
 from cnnlab.settings.read import read, resolve
 
@@ -46,6 +46,8 @@ def evaluate(job: Job) -> dict[str, float]:
         console.print(change, soft_wrap=True, markup=False)
     metrics, predictions = measure(saved.classifier, images, labels, split, settings.batch_size)
     metrics |= class_metrics(predictions, saved.class_names, split)
+    if saved.description.loss == "own":  # which this command does not have
+        del metrics[f"{split}/objective"]
 
     source = f"run {saved.run_id}" if saved.run_id else str(saved.checkpoint)
     console.print(
@@ -79,7 +81,9 @@ def load_data(saved: Saved, chosen: Choice | None) -> ImageData:
     Raises UsageError for another dataset, and for one whose images or classes do not fit the network any more.
     """
     dataset = saved.description.dataset
-    if chosen is not None:
+    if isinstance(dataset, OwnImages):
+        dataset = known_images(dataset, chosen)
+    elif chosen is not None:
         moved = isinstance(dataset, ImageFolder) and chosen.get("path") is not None
         if chosen.name != dataset.name and not moved:
             raise UsageError(f"dataset={chosen.name}: this classifier was trained on dataset={dataset.name}")
@@ -97,6 +101,22 @@ def load_data(saved: Saved, chosen: Choice | None) -> ImageData:
             f"{data.classes} classes now, {list(saved.input_shape)} of {len(saved.class_names)} then"
         )
     return data
+
+
+def known_images(described: OwnImages, chosen: Choice | None) -> OwnImages:
+    """Return the section of a user's own images as the command gives it; what a checkpoint says is called by nobody.
+
+    Raises UsageError where the command names no code, or other code; its arguments may differ: images move.
+    """
+    given = chosen.plain() if chosen else {}
+    wanted = {"name": described.name, "_target_": described.target}
+    if different := [key for key, value in wanted.items() if given.get(key) != value]:
+        key = different[-1]
+        raise UsageError(
+            f"this classifier was trained on somebody's own images, dataset.{key}={wanted[key]!r}; if you trust that "
+            "code, name it again: dataset=NAME (with --config-dir, if it lies in your own folder)"
+        )
+    return read(OwnImages, given, "dataset.")
 
 
 def split_of(data: ImageData, trained: Description, split: str) -> tuple[Tensor, Tensor]:
@@ -147,7 +167,7 @@ def describe_change(data: ImageData, images: KeptImages | None) -> str:
     if known == now:
         return ""
     return (
-        f"dataset.path has changed since the training: {len(now - known)} new images are left out, "
+        f"the images have changed since the training: {len(now - known)} new images are left out, "
         f"{len(known - now)} of {len(known)} are gone"
     )
 

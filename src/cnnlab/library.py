@@ -35,6 +35,7 @@ from cnnlab.compose import composing_error
 from cnnlab.errors import UsageError
 from cnnlab.exporting import Exported
 from cnnlab.job import Job, compose_job
+from cnnlab.own_path import add_to_path
 from cnnlab.portable import Portable
 from cnnlab.quoting import quote_texts
 from cnnlab.settings.commands import Prediction
@@ -230,6 +231,7 @@ def asked(door: str, overrides: tuple[str, ...], config_dir: Folder | None, fold
         job = compose_job(door, quote_texts(overrides), own, Path(folder) if folder is not None else None)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UsageError(composing_error(error, door)) from error
+    add_to_path(job.own_folder)
     # MLflow keeps one connection an address: a relative one would go on meaning the folder of the first call.
     if isinstance(uri := OmegaConf.select(job.config, "tracking.uri"), str):
         OmegaConf.update(job.config, "tracking.uri", absolute_uri(uri))

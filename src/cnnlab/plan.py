@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cnnlab.classifier import Classifier, MakeOptimizer, MakeScheduler, Schedule
-from cnnlab.console import EpochBar, EpochCount, console, in_notebook
 from cnnlab.data import LoadData, augmentation, load
 from cnnlab.data.images import ImageData
 from cnnlab.data.module import ImageDataModule
@@ -23,23 +21,25 @@ from cnnlab.data.pixels import border_brightness
 from cnnlab.data.scaling import Scaling
 from cnnlab.data.split import divide
 from cnnlab.errors import UsageError, collect
-from cnnlab.models import NETWORKS, trained
+from cnnlab.losses import build_loss
+from cnnlab.measures import build_measures
+from cnnlab.models import trained
+from cnnlab.networks import build_network
 from cnnlab.optimizers import OPTIMIZERS, cosine, onecycle
-from cnnlab.own import called, own
+from cnnlab.own import asked, called, made, own
 from cnnlab.settings import training
 from cnnlab.settings.base import Own, Section
 from cnnlab.settings.commands import Tracking, Trainer, Training
-from cnnlab.settings.dataset import Archive, ImageFolder
+from cnnlab.settings.dataset import Archive, ImageFolder, OwnImages
 from cnnlab.settings.description import FORMAT, Description, KeptImages
-from cnnlab.settings.model import Model
 from cnnlab.settings.read import examine
 from cnnlab.tracking.logger import EpochLogger
-from cnnlab.tracking.schema import MONITORS, Metric
+from cnnlab.tracking.schema import Metric
 from cnnlab.tracking.store import check_address
 from cnnlab.trainer import build_trainer
+from cnnlab.watching import build_callbacks, build_loggers
 from cnnlab.weights import LoadWeights, Start, Weights, begin, load_weights
 
-Shape = tuple[int, int, int]
 TRIED_STEPS = 1000  # of a training that a schedule is tried with before it begins
 
 
@@ -67,10 +67,10 @@ def read_training(values: Mapping[str, object], load_data: LoadData = load) -> T
         return examined.settings
     problems, sections = examined.problems, examined.sections
     if isinstance(trainer := sections.get("trainer"), Trainer):
-        collect(problems, build_trainer, trainer, [], EpochLogger([]))
+        collect(problems, build_trainer, trainer, [], [EpochLogger([])])
     if isinstance(tracking := sections.get("tracking"), Tracking):
         problems += check_address(tracking.uri)
-    if isinstance(dataset := sections.get("dataset"), Archive | ImageFolder):
+    if isinstance(dataset := sections.get("dataset"), Archive | ImageFolder | OwnImages):
         collect(problems, load_data, dataset)
     raise UsageError(*problems)
 
@@ -85,9 +85,11 @@ def make_plan(
     is missing, a batch larger than the data, a network too deep for its images, devices that are not there.
     """
     problems: list[str] = []
-    checkpoint, callbacks = build_callbacks(settings, folder)
+    watching = collect(problems, build_callbacks, settings, folder)
     logger = EpochLogger([])
-    trainer = collect(problems, build_trainer, settings.trainer, callbacks, logger)
+    beside = collect(problems, build_loggers, settings.loggers) or []
+    callbacks = watching[1] if watching else []
+    trainer = collect(problems, build_trainer, settings.trainer, callbacks, [logger, *beside])
     problems += check_address(settings.tracking.uri)
     data = collect(problems, load_data, settings.dataset)
     weights = None
@@ -101,9 +103,9 @@ def make_plan(
         built = collect(problems, build_classifier, settings, data, train_images, images, weights)
     if problems:
         raise UsageError(*problems)
-    assert data and data_module and built and trainer
+    assert data and data_module and built and trainer and watching
     classifier, start = built
-    return Plan(settings, data, data_module, classifier, trainer, checkpoint, logger, start)
+    return Plan(settings, data, data_module, classifier, trainer, watching[0], logger, start)
 
 
 def build_data_module(settings: Training, data: ImageData) -> ImageDataModule:
@@ -148,6 +150,8 @@ def build_classifier(
         if optimizer is not None and make_scheduler is not None:
             collect(problems, called, "scheduler", make_scheduler, optimizer, TRIED_STEPS)
     changes = collect(problems, build_augmentation, settings.augmentation, data.classes)
+    loss = collect(problems, build_loss, settings.loss, data.classes, lambda: example_targets(changes, data))
+    measures = collect(problems, build_measures, settings.metrics, data.classes)
     scaling = Scaling.fit(settings.dataset.scaling, train_images)
     if problems:
         raise UsageError(*problems)
@@ -160,35 +164,26 @@ def build_classifier(
         input_shape=data.input_shape,
         class_names=data.class_names,
         images=images,
+        loss="own" if isinstance(settings.loss, Own) else "cross_entropy",
         border=border_brightness(train_images),
     )
     parts = (scaling, network, settings.regularization, make_optimizer, make_scheduler, description.plain())
-    return Classifier(*parts, changes), start
+    return Classifier(*parts, changes, measures, loss), start
 
 
-def build_network(model: Model, regularization: training.Regularization, input_shape: Shape, classes: int) -> nn.Module:
-    """Return the network for images [C, H, W]; its dropout rates come from `regularization`.
-
-    Raises UsageError for images that are too small for it, and for whatever a network of the user's own refuses.
-    """
-    rates = {"conv_dropout": regularization.conv_dropout, "dense_dropout": regularization.dense_dropout}
-    if isinstance(model, Own):
-        made = called("model", own("model", model), input_shape=input_shape, classes=classes, **rates)
-        if not isinstance(made, nn.Module):
-            raise UsageError(f"model._target_={model.target!r} returns {type(made).__name__}; it takes an nn.Module")
-        return made
-    try:
-        return NETWORKS[model.network](input_shape, classes, **arguments(model, "network"), **rates)
-    except ValueError as error:
-        raise UsageError(f"model: {error}: shorten model.filters or lower model.pool_size") from error
+def example_targets(changes: nn.Module | None, data: ImageData) -> Tensor:
+    """Return the targets of a few images as training has them: labels [N], or shares [N, classes] where it blends."""
+    images, labels = data.train_images[:8], data.train_labels[:8]
+    if changes is None:
+        return labels
+    with torch.random.fork_rng(devices=[]):
+        return changes(images, labels)[1]
 
 
 def build_augmentation(settings: training.Augmentation, classes: int) -> nn.Module | None:
     """Return the augmentation for a number of classes; None where it changes nothing."""
     if isinstance(settings, Own):
-        made = called("augmentation", own("augmentation", settings), classes=classes)
-        assert isinstance(made, nn.Module)
-        return made
+        return made("augmentation", settings, nn.Module, "an nn.Module", classes=classes)
     if isinstance(settings, training.Unchanged):
         return None
     return augmentation.KINDS[settings.name](classes, **arguments(settings))
@@ -213,7 +208,7 @@ def scheduler_maker(settings: training.Scheduler, monitor: str | None = None) ->
     """
     if isinstance(settings, training.Constant):
         return None
-    made = own("scheduler", settings) if isinstance(settings, Own) else None
+    given = own("scheduler", settings) if isinstance(settings, Own) else None
 
     def make(optimizer: Optimizer, steps: int) -> Schedule:
         if isinstance(settings, training.Cosine):
@@ -221,9 +216,9 @@ def scheduler_maker(settings: training.Scheduler, monitor: str | None = None) ->
             return Schedule(cosine(optimizer, steps, **options))
         if isinstance(settings, training.OneCycle):
             return Schedule(onecycle(optimizer, steps, warmup_fraction=settings.warmup_fraction))
-        assert made is not None
-        asks = "total_steps" in inspect.signature(made).parameters and "total_steps" not in settings.arguments
-        scheduler = called("scheduler", made, optimizer, **({"total_steps": steps} if asks else {}))
+        assert given is not None
+        asks = asked(given, total_steps=steps)
+        scheduler = called("scheduler", given, optimizer, **asks)
         if not isinstance(scheduler, LRScheduler):
             raise UsageError(f"scheduler._target_={settings.target!r} is no scheduler of torch's")
         plateau = isinstance(scheduler, ReduceLROnPlateau)
@@ -235,30 +230,3 @@ def scheduler_maker(settings: training.Scheduler, monitor: str | None = None) ->
 def arguments(section: Section, *names: str) -> dict[str, object]:
     """Return what a section's class is called with: every value but its names."""
     return {key: value for key, value in section if key not in ("name", *names)}
-
-
-def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, list[pl.Callback]]:
-    """Return the best-checkpoint callback, and all callbacks: those that watch a metric and, on a terminal, the bar."""
-    watching = settings.callbacks
-    monitor = watching.checkpoint.monitor
-    has_validation = settings.dataset.validation.fraction > 0
-    named_loss = "val_loss_{val/loss:.4f}" if has_validation else "train_loss_{train/loss:.4f}"
-    checkpoint = ModelCheckpoint(
-        dirpath=folder / "checkpoints",
-        filename=f"epoch_{{epoch:02d}}-{named_loss}",  # no "=": a command line would have to quote it
-        auto_insert_metric_name=False,
-        monitor=monitor,
-        mode=MONITORS[monitor] if monitor else "min",
-        save_on_train_epoch_end=True,
-    )
-    callbacks: list[pl.Callback] = [checkpoint]
-    if watching.ema_decay is not None:
-        callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(watching.ema_decay)))
-    if console.is_terminal:
-        callbacks.append(EpochBar())
-    elif in_notebook():
-        callbacks.append(EpochCount())
-    if stopping := watching.early_stopping:
-        mode = MONITORS[stopping.monitor]
-        callbacks.append(EarlyStopping(stopping.monitor, patience=stopping.patience, mode=mode))
-    return checkpoint, callbacks

@@ -27,7 +27,7 @@ class NoProfiler(PassThroughProfiler):
         return self.nothing
 
 
-def build_trainer(settings: Settings, callbacks: list[pl.Callback], logger: Logger) -> pl.Trainer:
+def build_trainer(settings: Settings, callbacks: list[pl.Callback], loggers: list[Logger]) -> pl.Trainer:
     """Return the Trainer; raises UsageError for flags Lightning does not have and devices the machine does not have."""
     flags = settings.flags
     allowed = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"} - OURS
@@ -37,7 +37,7 @@ def build_trainer(settings: Settings, callbacks: list[pl.Callback], logger: Logg
         raise UsageError(*problems)
     ours: dict[str, object] = {"num_sanity_val_steps": 0, "log_every_n_steps": 0, "profiler": NoProfiler()}
     ours |= flags
-    ours |= {"callbacks": callbacks, "logger": logger, "enable_progress_bar": False, "enable_model_summary": False}
+    ours |= {"callbacks": callbacks, "logger": loggers, "enable_progress_bar": False, "enable_model_summary": False}
     try:
         return pl.Trainer(**ours)  # type: ignore[arg-type]
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:

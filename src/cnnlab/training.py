@@ -21,10 +21,12 @@ from cnnlab.logged_model import log_model
 from cnnlab.metrics import class_metrics
 from cnnlab.models import parameter_count
 from cnnlab.models.summary import layer_table
+from cnnlab.networks import adaptation
 from cnnlab.plan import Plan, make_plan, read_training
 from cnnlab.portable import Portable, facts_about
 from cnnlab.settings.commands import Training
 from cnnlab.settings.read import as_yaml, resolve
+from cnnlab.settings.training import measured
 from cnnlab.tracking.history import at_epoch, epoch_history
 from cnnlab.tracking.logger import EpochSink
 from cnnlab.tracking.provenance import (
@@ -96,6 +98,8 @@ def train_and_test(run: TrackedRun, plan: Plan, folder: Path, listeners: Sequenc
 def fit(plan: Plan, listeners: Sequence[EpochSink]) -> float:
     """Train the plan and return the seconds it took; each epoch's metrics go to the listeners, in their order."""
     plan.logger.sinks.extend(listeners)
+    for logger in plan.trainer.loggers:
+        logger.log_hyperparams(plan.settings.flat())
     started = time.perf_counter()
     plan.trainer.fit(plan.classifier, plan.data_module)
     return time.perf_counter() - started
@@ -124,7 +128,8 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
         Metric.EPOCHS: epochs,
         Metric.TRAINING_SECONDS: result.training_seconds,
     }
-    history = epoch_history(run.client, run.run_id)
+    chosen = [f"{VALIDATION}{name}" for name in measured(plan.settings.metrics)]
+    history = epoch_history(run.client, run.run_id, chosen)
     run.log_metrics(best_epoch, result.metrics | ending | at_epoch(history, best_epoch))
     if best_epoch != epochs:
         # MLflow shows and sorts by what stands at the last step: let that be the kept checkpoint's.
@@ -197,6 +202,8 @@ def introduce(run: TrackedRun, plan: Plan) -> None:
     for line in plan.start.lines:
         console.print(line, soft_wrap=True, markup=False)
     console.print(layer_table(plan.classifier.network, plan.data.input_shape))
+    if note := adaptation(plan.classifier.network, plan.settings, plan.data.input_shape):
+        console.print(note, soft_wrap=True, markup=False)
     console.print(
         f"{plan.data.name}: {sizes['train']} training, {sizes['validation']} validation, {sizes['test']} test images; "
         f"run {run.run_id}",
@@ -226,7 +233,8 @@ def record_start(run: TrackedRun, plan: Plan) -> None:
 
 def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) -> dict[str, str]:
     """Return the closing block: what came out, and where it is."""
-    shown = (Metric.TEST_ACCURACY, Metric.TEST_LOSS, Metric.TEST_OBJECTIVE)
+    chosen = [f"test/{name}" for name in measured(plan.settings.metrics)]
+    shown = (Metric.TEST_ACCURACY, Metric.TEST_LOSS, Metric.TEST_OBJECTIVE, *chosen)
     rows: dict[str, str] = {name: f"{result.metrics[name]:.4f}" for name in shown}
     watched = plan.checkpoint.monitor
     score = plan.checkpoint.best_model_score

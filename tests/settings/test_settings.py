@@ -10,6 +10,7 @@ from omegaconf import ListConfig
 
 from cnnlab.data import SOURCES, augmentation
 from cnnlab.errors import UsageError
+from cnnlab.measures import KINDS
 from cnnlab.models import NETWORKS
 from cnnlab.models.initializers import INITIALIZERS
 from cnnlab.models.layers import ACTIVATIONS, POOLINGS
@@ -19,7 +20,7 @@ from cnnlab.settings import commands, dataset, description, model, training
 from cnnlab.settings.base import Own, Section
 from cnnlab.settings.commands import Evaluation, Export, Prediction, Training
 from cnnlab.settings.read import allowed, examine, names_of, read
-from cnnlab.tracking.schema import MONITORS, Monitor
+from cnnlab.tracking.schema import MEASURES, Measure
 from commands import ROOT, composed
 
 
@@ -33,10 +34,11 @@ class TestShipped:
     @pytest.mark.parametrize("group", ["dataset", "model", "regularization", "augmentation", "optimizer", "scheduler"])
     def test_every_file_of_a_group_fits_and_loses_nothing(self, group):
         for file in (ROOT / "conf" / group).glob("*.yaml"):
-            values = composed(f"{group}={file.stem}")
+            code = ["dataset._target_=x.Y"] if (group, file.stem) == ("dataset", "own") else []  # not there yet
+            values = composed(f"{group}={file.stem}", *code)
             settings = read(Training, values)
             assert settings.plain()[group] == values[group], file
-            assert getattr(settings, group).name == file.stem
+            assert getattr(settings, group).name == {"torchvision": "resnet18"}.get(file.stem, file.stem)
             assert not isinstance(getattr(settings, group), Own)
 
     @pytest.mark.parametrize(("kind", "name"), [(Evaluation, "evaluate"), (Prediction, "predict"), (Export, "export")])
@@ -48,7 +50,7 @@ class TestShipped:
         assert set(get_args(model.Activation)) == set(ACTIVATIONS)
         assert set(get_args(model.Initializer)) == set(INITIALIZERS)
         assert set(names_of(model.ConvNet.model_fields["pooling"].annotation)) == set(POOLINGS)
-        assert set(model.NETWORKS) == set(NETWORKS)
+        assert set(model.NETWORKS) == {*NETWORKS, "torchvision"}
         assert set(training.OPTIMIZERS) == set(OPTIMIZERS)
         for name in training.SCHEDULERS:
             assert (scheduler_maker(read(Training, composed(f"scheduler={name}")).scheduler) is None) == (
@@ -56,7 +58,7 @@ class TestShipped:
             )
         assert set(training.AUGMENTATIONS) - {"none"} == set(augmentation.KINDS)
         assert set(dataset.ARCHIVES) == set(names_of(dataset.Archive.model_fields["name"].annotation)) == set(SOURCES)
-        assert set(get_args(Monitor)) == set(MONITORS)
+        assert set(get_args(Measure)) == set(MEASURES) == set(KINDS)
 
     @pytest.mark.parametrize("module", [commands, dataset, description, model, training])
     def test_every_field_has_a_sentence(self, module):
@@ -183,7 +185,7 @@ class TestSections:
             ("+epochs=3", "epochs is no setting; allowed: seed, batch_size, "),
             ("+optimizer.speed=3", "optimizer.speed is no setting; allowed: name, lr, betas, eps, weight_decay, fused"),
             (
-                "+callbacks.timer={_target_: x.Y}",
+                "+callbacks.timer={every: 3}",
                 "callbacks.timer is no setting; allowed: checkpoint, early_stopping, ",
             ),
             ("dataset.validation=null", "dataset.validation is missing"),

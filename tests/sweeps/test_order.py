@@ -123,6 +123,21 @@ def test_two_objectives_turn_pruning_off_and_say_so(tmp_path):
     assert made.notes[0].startswith("pruning is off")
 
 
+def test_a_chosen_metric_is_optimized_in_its_own_direction(tmp_path):
+    assert order(tmp_path, "sweep.objective=val/f1", "metrics=[f1]").goals.directions == ["maximize"]
+    two = order(tmp_path, "sweep.objective=[val/calibration_error,parameters]", "metrics=[f1,calibration_error]")
+    assert two.goals.directions == ["minimize", "minimize"]
+    assert order(tmp_path, "metrics=[f1]").definition() == order(tmp_path).definition()
+
+
+def test_a_metric_that_is_not_chosen_is_no_objective(tmp_path):
+    assert problems(tmp_path, "sweep.objective=val/f1") == [
+        "sweep.objective='val/f1' is not measured; add metrics=[f1]"
+    ]
+    assert "did you mean 'val/kappa'?" in problems(tmp_path, "sweep.objective=val/kapa", "metrics=[kappa]")[0]
+    assert len(problems(tmp_path, "sweep.objective=val/f1", "metrics=[f1]", "optimizer.lr=0")) == 1
+
+
 @pytest.mark.parametrize("objective", ["[val/acc,val/acc]", "[val/acc,paramters]", "[parameters,val/acc]", "[]"])
 def test_objectives_that_make_no_sense_are_refused(tmp_path, objective):
     assert "sweep.objective" in problems(tmp_path, f"sweep.objective={objective}")[0]

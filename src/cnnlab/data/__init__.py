@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnnlab.data import cifar, digits, folder, mnist
+from cnnlab.data import cifar, digits, folder, mnist, own
 from cnnlab.data.images import ImageData
-from cnnlab.settings.dataset import Archive, Dataset, ImageFolder
+from cnnlab.settings.dataset import Archive, Dataset, ImageFolder, OwnImages
 
 LoadData = Callable[[Dataset], ImageData]
 SOURCES: dict[str, Callable[[Archive], ImageData]] = {
@@ -22,4 +22,6 @@ def load(dataset: Dataset) -> ImageData:
     Missing archives are downloaded when `dataset.download` allows it. Raises UsageError for a dataset that is missing,
     altered or unreadable.
     """
+    if isinstance(dataset, OwnImages):
+        return own.load(dataset)
     return folder.load(dataset) if isinstance(dataset, ImageFolder) else SOURCES[dataset.name](dataset)

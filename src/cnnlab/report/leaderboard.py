@@ -110,7 +110,7 @@ def make_row(group: Sequence[Facts], commands: Mapping[str, str]) -> Row:
     tags = runs[-1].tags
     overrides = _overrides(tags)
     recipe = tags.get(Tag.EXPERIMENT, "")
-    changed = bool(recipe) and any(not item.startswith("experiment=") for item in overrides)
+    changed = bool(recipe) and any(not item.startswith(("experiment=", "--config-dir=")) for item in overrides)
     parameters = tags.get(Tag.PARAMETERS, "")
     return Row(
         recipe=recipe,

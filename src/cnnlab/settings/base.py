@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
@@ -35,6 +35,7 @@ class Section(BaseModel):
     """A section of the configuration. Unknown keys are refused, and so are values of another type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    added: ClassVar[type[Section] | None] = None  # what a user may add under a key of their own
 
     def conflicts(self, path: str) -> Iterator[str]:
         """Yield what is wrong between values that are right each by itself; `path` is the section's key and a dot."""
@@ -49,7 +50,7 @@ class Section(BaseModel):
         return flatten(self.plain())
 
 
-class Own(Section):
+class Called(Section):
     """A user's own class or function, named by `_target_` in their own configuration; all other keys are its arguments.
 
     Read from a command line or a YAML file alone, never from a checkpoint: it says what is imported and called.
@@ -58,12 +59,30 @@ class Own(Section):
     model_config = ConfigDict(extra="allow")
 
     target: Text = Field(alias="_target_", description="import path of the class or function")
-    name: str | None = Field(default=None, description="its name in tags and tables")
 
     @property
     def arguments(self) -> dict[str, object]:
         """Return what the target is called with, beyond what cnnlab passes itself."""
         return dict(self.model_extra or {})
+
+
+class Own(Called):
+    """A user's own class or function in the place of a group's option, under a name of its own."""
+
+    name: str | None = Field(default=None, description="its name in tags and tables")
+
+
+class Additions(Section):
+    """A section to which a user adds their own classes, each under a key of its own."""
+
+    model_config = ConfigDict(extra="allow")
+    added: ClassVar[type[Section] | None] = Called
+    __pydantic_extra__: dict[str, Called]
+
+    @property
+    def own(self) -> dict[str, Called]:
+        """Return what was added, by its key."""
+        return dict(self.__pydantic_extra__ or {})
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, Strict
 
-from cnnlab.settings.base import Count, Positive, Section, Seed, Text, Whole, digest, flatten
+from cnnlab.errors import unknown
+from cnnlab.settings.base import Count, Own, Positive, Section, Seed, Text, Whole, digest, flatten
 from cnnlab.settings.dataset import Dataset
 from cnnlab.settings.model import Model
-from cnnlab.settings.training import Augmentation, Callbacks, Optimizer, Regularization, Scheduler
+from cnnlab.settings.training import (
+    Augmentation,
+    Callbacks,
+    Loggers,
+    Loss,
+    Metrics,
+    Optimizer,
+    OwnMetric,
+    Regularization,
+    Scheduler,
+    measured,
+)
+from cnnlab.tracking.schema import MEASURES, MONITORS, Direction
 
 
 class Trainer(Section):
@@ -60,7 +73,9 @@ class Figures(Section):
 
 # Where data lies and where a run trains is no part of what it is.
 PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "trainer.accelerator")
-KEPT_APART = ("seed", "init_from", "evaluation_batch_size", "tracking", "figures")
+# What was so before there was a choice is no part of it either: older runs and studies stay comparable.
+ALWAYS_WAS = {"loss.name": "cross_entropy"}
+KEPT_APART = ("seed", "init_from", "evaluation_batch_size", "tracking", "figures", "loggers", "metrics")
 
 
 class Training(Section):
@@ -79,21 +94,40 @@ class Training(Section):
     model: Model = Field(description="the network")
     regularization: Regularization = Field(description="dropout, penalties, label smoothing")
     augmentation: Augmentation = Field(description="random changes to the training images")
+    loss: Loss = Field(description="what training minimizes, beside the penalties")
     optimizer: Optimizer = Field(description="how to descend")
     scheduler: Scheduler = Field(description="how the learning rate changes")
     trainer: Trainer = Field(description="Lightning's flags")
     callbacks: Callbacks = Field(description="what is kept, and when training ends")
+    metrics: Metrics = Field(description="measured on validation and test, beside loss and accuracy")
+    loggers: Loggers = Field(description="Lightning's loggers, or your own, beside the tracked run")
     tracking: Tracking = Field(description="where the run is kept")
     figures: Figures = Field(description="which pictures are drawn")
 
+    @property
+    def monitors(self) -> dict[str, Direction]:
+        """Return what a checkpoint, early stopping or a search may watch in this training, and which way is better."""
+        return MONITORS | {f"val/{name}": direction for name, direction in measured(self.metrics).items()}
+
     def conflicts(self, path: str) -> Iterator[str]:
-        if self.dataset.validation.fraction > 0:
-            return
+        names = [item.name if isinstance(item, OwnMetric) else item for item in self.metrics]
+        for name in dict.fromkeys(name for name in names if names.count(name) > 1 or f"val/{name}" in MONITORS):
+            yield f"{path}metrics: '{name}' is there already; every metric needs a name of its own"
+        if isinstance(self.loss, Own) and self.regularization.label_smoothing > 0:
+            yield (
+                f"{path}regularization.label_smoothing={self.regularization.label_smoothing} belongs to the "
+                f"cross-entropy, but {path}loss._target_={self.loss.target!r}; set it to 0"
+            )
         for name in ("checkpoint", "early_stopping"):
             watching = getattr(self.callbacks, name)
-            if watching and watching.monitor and watching.monitor.startswith("val/"):
+            if watching is None or watching.monitor is None:
+                continue
+            key = f"{path}callbacks.{name}.monitor"
+            if watching.monitor not in self.monitors:
+                yield unknown_monitor(key, watching.monitor, self.monitors)
+            elif watching.monitor.startswith("val/") and self.dataset.validation.fraction == 0:
                 yield (
-                    f"{path}callbacks.{name}.monitor={watching.monitor!r} needs a validation split, but "
+                    f"{key}={watching.monitor!r} needs a validation split, but "
                     f"{path}dataset.validation.fraction=0; give it a fraction or choose callbacks=last_checkpoint"
                 )
 
@@ -105,7 +139,20 @@ class Training(Section):
         settings = {key: value for key, value in self.plain().items() if key not in KEPT_APART}
         beginning = {"init_from": weights, "freeze": settings.pop("freeze")}
         settings |= {key: value for key, value in beginning.items() if value}
-        return digest({key: value for key, value in flatten(settings).items() if key not in PLACES})
+        return digest({key: value for key, value in flatten(settings).items() if is_choice(key, value, PLACES)})
+
+
+def is_choice(key: str, value: object, apart: Collection[str]) -> bool:
+    """Return whether a value is part of what a training is: not one of `apart`, and not what always was so."""
+    return key not in apart and (key, value) not in ALWAYS_WAS.items()
+
+
+def unknown_monitor(key: str, monitor: str, monitors: Iterable[str]) -> str:
+    """Return the line for a monitor that this training does not have: what it would need, or the nearest one."""
+    name = monitor.removeprefix("val/")
+    if monitor != name and name in MEASURES:
+        return f"{key}={monitor!r} is not measured; add metrics=[{name}]"
+    return unknown(key, monitor, monitors)
 
 
 class Choice(Section):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Strict, Tag
+from pydantic import ConfigDict, Discriminator, Field, Strict, Tag
 
-from cnnlab.settings.base import Count, Says, Section, Seed, Share, Text, ToldBy
+from cnnlab.settings.base import Called, Count, Says, Section, Seed, Share, Text, ToldBy
 
 ARCHIVES = ("digits", "mnist", "fashion_mnist", "kmnist", "cifar10")
 Sides = Annotated[tuple[Count, Count], Strict(False)]
@@ -60,8 +60,18 @@ class ImageFolder(Images):
     test_seed: Seed = Field(description="chooses the images of the test split; the same for every run")
 
 
+class OwnImages(Images, Called):
+    """Images that a user's own function or class, named by `_target_`, returns; keys unknown here are its arguments."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Text = Field(description="your name for these images, for tags, MLflow's experiment and run=best")
+
+
 class _Named(ToldBy):
     def __call__(self, value: object) -> str | None:
+        if isinstance(value, OwnImages) or (isinstance(value, Mapping) and "_target_" in value):
+            return "own"
         if isinstance(value, ImageFolder) or (isinstance(value, Mapping) and "path" in value):
             return "image_folder"  # whatever its name
         name = super().__call__(value)
@@ -69,6 +79,6 @@ class _Named(ToldBy):
 
 
 Dataset = Annotated[
-    Annotated[Archive, Tag("archive")] | Annotated[ImageFolder, Tag("image_folder")],
+    Annotated[Archive, Tag("archive")] | Annotated[ImageFolder, Tag("image_folder")] | Annotated[OwnImages, Tag("own")],
     Discriminator(_Named("name", (*ARCHIVES, "image_folder"))),
 ]

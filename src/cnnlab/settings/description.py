@@ -35,4 +35,7 @@ class Description(Section):
     images: KeptImages | None = Field(
         default=None, description="of a user's own images: which were in which split, by content"
     )
+    loss: Literal["cross_entropy", "own"] = Field(
+        default="cross_entropy", description="own: training minimized a loss that is not kept"
+    )
     border: float | None = Field(description="median brightness, 0..255, around the edges of the training images")

@@ -1,4 +1,4 @@
-"""The `model` section: the two networks that ship, and a user's own."""
+"""The `model` section: the two networks that ship, torchvision's, and a user's own."""
 
 from __future__ import annotations
 
@@ -65,8 +65,17 @@ class ConvNet(Network):
                 yield f"{refused(path + name, value, says.allowed)}: {len(value)} given for {layers} filters"
 
 
-NETWORKS = ("convnet", "mlp")
+class TorchVision(Section):
+    """One of torchvision's networks, without its weights."""
+
+    name: Text = Field(description="the network's name in tags and tables")
+    network: Literal["torchvision"] = Field(description="which network")
+    arch: Text = Field(description="torchvision's name of the architecture: resnet18, mobilenet_v3_small, ...")
+
+
+NETWORKS = ("convnet", "mlp", "torchvision")
 Model = Annotated[
-    Annotated[ConvNet, Tag("convnet")] | Annotated[MLP, Tag("mlp")] | Annotated[Own, Tag("own")],
+    Annotated[ConvNet, Tag("convnet")] | Annotated[MLP, Tag("mlp")] | Annotated[TorchVision, Tag("torchvision")]
+    | Annotated[Own, Tag("own")],
     Discriminator(ToldBy("network", NETWORKS)),
-]
+]  # fmt: skip

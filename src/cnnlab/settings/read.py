@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Generic, Literal, TypeVar, Union, get_args, get_origin
 
@@ -97,10 +97,21 @@ def names_of(form: Form) -> list[str]:
     origin, arguments = get_origin(form), get_args(form)
     if origin is Literal:
         return [str(name) for name in arguments]
+    if origin is Annotated:
+        return names_of(arguments[0])
     if origin in (Union, types.UnionType):
         parts = [part for part in arguments if part is not type(None)]
         return names_of(parts[0]) if len(parts) == 1 else []
     return []
+
+
+def item_of(form: Form) -> Form | None:
+    """Return what the items of a list may be, where a section is among it; None for lists of plain values."""
+    if get_origin(form) is not tuple:
+        return None
+    item = get_args(form)[0]
+    plain = get_args(item)[0] if get_origin(item) is Annotated else item
+    return plain if sections_of(plain, ()) else None
 
 
 def _range(form: Form, metadata: Sequence[object]) -> str:
@@ -135,12 +146,18 @@ def _problem(
         fields = {field.alias or name: field for name, field in kind.model_fields.items()}
         key = f"{path}{part}"
         if error == "extra_forbidden" and depth == len(location) - 1:
-            return key, f"{key} is no setting; allowed: {', '.join(fields)}{nearest_key(key, keys(root))}"
-        field = fields[str(part)]
+            return key, _no_setting(root, key, fields)
         value = values.get(part) if isinstance(values, Mapping) else None
         rest = location[depth + 1 :]
+        if str(part) not in fields:  # what a user adds under a key of their own is a section with a `_target_`
+            if kind.added is None or not isinstance(value, Mapping) or "_target_" not in value:
+                return key, _no_setting(root, key, fields)
+            return _problem(root, kind.added, value, rest, error, f"{key}.")
+        field = fields[str(part)]
         if error == "missing" and not rest:
             return key, f"{key} is missing"
+        if rest and isinstance(rest[0], int) and (item := item_of(field.annotation)) is not None:
+            return _item_problem(root, item, value, rest, error, key)
         choices = sections_of(field.annotation, field.metadata)
         if not choices:
             names = names_of(field.annotation)
@@ -160,6 +177,23 @@ def _problem(
             kind, skip = choices[""], 0
         return _problem(root, kind, value, rest[skip:], error, f"{key}.")
     return path.rstrip("."), refused(path.rstrip("."), values, "a section of keys")
+
+
+def _item_problem(
+    root: type[Section], form: Form, values: object, location: tuple[int | str, ...], error: str, key: str
+) -> tuple[str, str]:
+    """Return the same for a list whose items are names, or sections of the user's own."""
+    place, tag, *rest = location
+    assert isinstance(values, Sequence) and isinstance(place, int)
+    section = sections_of(form, ()).get(str(tag))
+    item_key = f"{key}.{place}"
+    if section is not None:
+        return _problem(root, section, values[place], tuple(rest), error, f"{item_key}.")
+    return item_key, unknown(key, values[place], [name for part in get_args(form) for name in names_of(part)])
+
+
+def _no_setting(root: type[Section], key: str, known: Iterable[str]) -> str:
+    return f"{key} is no setting; allowed: {', '.join(known)}{nearest_key(key, keys(root))}"
 
 
 def _own_sections(section: Section) -> Iterator[tuple[str, Section]]:

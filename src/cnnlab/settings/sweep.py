@@ -21,7 +21,9 @@ class Sweep(Section):
     )
     n_trials: Count = Field(description="of the study in all, over every launch and machine")
     n_workers: Count = Field(description="processes on this machine")
-    objective: Annotated[str | Names, Says("val/acc, val/loss, val/objective, or two, the other being a cost")] = Field(
+    objective: Annotated[
+        str | Names, Says("val/acc, val/loss, val/objective, val/NAME of metrics; or two, one a cost")
+    ] = Field(
         description="what is optimized: val/acc, val/loss, val/objective; or two of them, such as [val/acc,parameters]"
     )
     seeds: Count = Field(description="trainings a trial; its value is their mean")
@@ -53,11 +55,13 @@ class WorkerOrder(Section):
     study: str = Field(description="Optuna's name of the study")
     sweep: Sweep = Field(description="the `sweep` section")
     goals: Names = Field(description="the objectives by name")
+    upward: Names = Field(description="those of them of which more is better")
     total: Count | None = Field(description="trials the study may have; null: those that are queued, and no more")
     search: Search | None = Field(description="null: trials are trainings of the winner, which differ in their seed")
     config: str = Field(description="the training configuration as YAML, its interpolations unresolved")
     overrides: Names = Field(description="what the command changed of train.yaml")
     chosen: Names = Field(description="keys of the configuration whose values the search has found; of a winner")
+    own_folder: str | None = Field(description="the user's own folder of configuration: their code lies about there")
     parent_run: str = Field(description="MLflow run of the sweep")
     folder: str = Field(description="where checkpoints and pictures go")
     threads: Count = Field(description="CPU threads of the worker")

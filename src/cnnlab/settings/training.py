@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Strict, Tag
 
-from cnnlab.settings.base import Count, NotNegative, Own, Pair, Positive, Section, Share, Text, ToldBy, Whole
-from cnnlab.tracking.schema import Monitor
+from cnnlab.settings.base import (
+    Additions,
+    Called,
+    Count,
+    NotNegative,
+    Own,
+    Pair,
+    Positive,
+    Says,
+    Section,
+    Share,
+    Text,
+    ToldBy,
+    Whole,
+)
+from cnnlab.tracking.schema import MEASURES, MONITORS, Direction, Measure
 
 
 class Regularization(Section):
@@ -104,6 +118,18 @@ Scheduler = Annotated[
 ]  # fmt: skip
 
 
+class CrossEntropy(Section):
+    """The cross-entropy, with regularization.label_smoothing."""
+
+    name: Literal["cross_entropy"] = Field(description="which loss")
+
+
+LOSSES = ("cross_entropy",)
+Loss = Annotated[
+    Annotated[CrossEntropy, Tag("cross_entropy")] | Annotated[Own, Tag("own")], Discriminator(ToldBy("name", LOSSES))
+]
+
+
 class Unchanged(Section):
     """The images as they are."""
 
@@ -150,6 +176,12 @@ Augmentation = Annotated[
 ]  # fmt: skip
 
 
+# Which of val/NAME there are, Training knows.
+Monitor = Annotated[
+    str, Field(pattern="^(train|val)/."), Says(f"{', '.join(MONITORS)}, or val/NAME for each NAME in metrics")
+]
+
+
 class Checkpoint(Section):
     """Which epoch is kept and tested."""
 
@@ -163,9 +195,44 @@ class EarlyStopping(Section):
     patience: Whole = Field(description="epochs it may fail to")
 
 
-class Callbacks(Section):
-    """What watches a training."""
+class Callbacks(Additions):
+    """What watches a training; any other key with a `_target_` is a Lightning callback of the user's own."""
 
     checkpoint: Checkpoint = Field(description="which epoch is kept and tested")
     early_stopping: EarlyStopping | None = Field(description="null: train for all trainer.max_epochs")
     ema_decay: Share | None = Field(description="of a moving average of the weights, which is kept instead; or null")
+
+
+class Loggers(Additions):
+    """Lightning's loggers, or a user's own, beside the tracked run: each under a key of its own, with a `_target_`."""
+
+
+class OwnMetric(Called):
+    """A metric of torchmetrics', or of the user's own."""
+
+    name: Annotated[str, Field(pattern=r"^[\w\- .]+$")] = Field(description="measured as val/NAME and test/NAME")
+    direction: Direction = Field(description="which way is better: min or max")
+
+
+def _kind_of_metric(value: object) -> str:
+    return "own" if isinstance(value, Mapping | OwnMetric) else "name"
+
+
+Metrics = Annotated[
+    tuple[
+        Annotated[Annotated[Measure, Tag("name")] | Annotated[OwnMetric, Tag("own")], Discriminator(_kind_of_metric)],
+        ...,
+    ],
+    Strict(False),
+    Says(f"a list of {', '.join(MEASURES)}, and sections with a name, a _target_ and a direction (min or max)"),
+]
+
+
+def measured(metrics: Metrics) -> dict[str, Direction]:
+    """Return the names of the chosen metrics, and which way is better."""
+    return {
+        item.name if isinstance(item, OwnMetric) else item: (
+            item.direction if isinstance(item, OwnMetric) else MEASURES[item]
+        )
+        for item in metrics
+    }

@@ -14,19 +14,22 @@ from torch import nn
 from cnnlab.errors import UsageError, unknown
 from cnnlab.models import parameter_count
 from cnnlab.settings.base import flatten
-from cnnlab.tracking.schema import MONITORS
+from cnnlab.settings.commands import unknown_monitor
+from cnnlab.tracking.schema import MONITORS, Direction
 
-# The test split never selects, and training metrics reward overfitting.
-METRICS = {name: direction for name, direction in MONITORS.items() if name.startswith("val/")}
 COSTS = ("parameters", "latency")
 WARM_UP, MEASURED = 10, 50  # forward passes
 
 
 @dataclass(frozen=True)
 class Goals:
-    """One or two objectives by name; the first is the validation metric that pruning and the winner go by."""
+    """One or two objectives by name; the first is the validation metric that pruning and the winner go by.
+
+    `upward` names those of the metrics a user chose of which more is better.
+    """
 
     names: tuple[str, ...]
+    upward: tuple[str, ...] = ()
 
     @property
     def metric(self) -> str:
@@ -35,7 +38,7 @@ class Goals:
     @property
     def directions(self) -> list[str]:
         """'minimize' or 'maximize' for each name, as Optuna calls them."""
-        return ["maximize" if name.endswith("/acc") else "minimize" for name in self.names]
+        return ["maximize" if name.endswith("/acc") or name in self.upward else "minimize" for name in self.names]
 
     @property
     def single(self) -> bool:
@@ -56,12 +59,17 @@ class Goals:
         return min(among, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
 
 
-def read_goals(objective: object, config: Mapping[str, object]) -> Goals:
-    """Return the goals of `sweep.objective`, a name or a list; raises UsageError where they cannot be optimized."""
+def read_goals(objective: object, config: Mapping[str, object], monitors: Mapping[str, Direction] = MONITORS) -> Goals:
+    """Return the goals of `sweep.objective`, a name or a list, of a training that has these monitors.
+
+    The test split never selects, and training metrics reward overfitting: they are no goals. Raises UsageError where
+    they cannot be optimized.
+    """
+    metrics = [name for name in monitors if name.startswith("val/")]
     names = tuple(str(name) for name in (objective if isinstance(objective, list | tuple) else [objective]))
     problems = []
-    if not names or names[0] not in METRICS:
-        problems.append(unknown("sweep.objective", names[0] if names else "", METRICS))
+    if not names or names[0] not in metrics:
+        problems.append(unknown_monitor("sweep.objective", names[0] if names else "", metrics))
     problems += [
         unknown("sweep.objective", f"[{names[0]},{name}]", [f"[{names[0]},{cost}]" for cost in COSTS])
         for name in names[1:]
@@ -76,7 +84,7 @@ def read_goals(objective: object, config: Mapping[str, object]) -> Goals:
         )
     if problems:
         raise UsageError(*problems)
-    return Goals(names)
+    return Goals(names, tuple(name for name in names if monitors.get(name) == "max"))
 
 
 def cost(name: str, network: nn.Module, input_shape: tuple[int, int, int]) -> float:

@@ -13,7 +13,7 @@ from cnnlab.errors import UsageError, collect
 from cnnlab.job import Job
 from cnnlab.plan import make_plan, read_training
 from cnnlab.settings.base import Own
-from cnnlab.settings.commands import Trainer, Training
+from cnnlab.settings.commands import Trainer, Training, is_choice
 from cnnlab.settings.read import examine, read, resolve
 from cnnlab.settings.sweep import Sweep
 from cnnlab.sweeps.goals import Goals, read_goals
@@ -21,6 +21,7 @@ from cnnlab.sweeps.methods import GRID, NO_PRUNER, build_pruner, build_sampler, 
 from cnnlab.sweeps.setup import DatasetCache
 from cnnlab.sweeps.space import Space, apply, read_space, section
 from cnnlab.sweeps.storage import check_storage
+from cnnlab.tracking.schema import MONITORS
 from cnnlab.weights import WeightsCache
 
 SWEEP_SECTIONS = ("sweep", "search", "sampler", "pruner")
@@ -33,7 +34,7 @@ INDIFFERENT = (
     "trainer.num_nodes",
     "trainer.strategy",
 )
-APART = ("tracking", "figures", "evaluation_batch_size")
+APART = ("tracking", "figures", "evaluation_batch_size", "loggers", "metrics")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Order:
         fixed = {
             key: value
             for key, value in self.training.flat().items()
-            if key.split(".")[0] not in APART and key not in INDIFFERENT and key not in searched
+            if key.split(".")[0] not in APART and is_choice(key, value, {*INDIFFERENT, *searched})
         }
         if self.weights is not None and "init_from" not in searched:
             fixed["init_from"] = self.weights
@@ -89,7 +90,10 @@ def read_order(job: Job) -> Order:
         plan = collect(problems, make_plan, training, folder, data, weights)
     trainer = examine(Trainer, section(values, "trainer")).settings
     problems += check_devices(trainer) if trainer else []
-    goals = collect(problems, read_goals, section(whole, "sweep").get("objective"), values)
+    goals = None
+    if training is not None or not values.get("metrics"):  # else nobody knows what is measured
+        monitors = training.monitors if training else MONITORS
+        goals = collect(problems, read_goals, section(whole, "sweep").get("objective"), values, monitors)
     space = collect(problems, read_space, section(whole, "search"), base)
     sampler = collect(problems, read, Own, section(whole, "sampler"), "sampler.")
     pruner = collect(problems, read, Own, section(whole, "pruner"), "pruner.")

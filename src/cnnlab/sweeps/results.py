@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,9 +12,12 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 
 from cnnlab.job import Job, compose_whole
+from cnnlab.own_path import written
+from cnnlab.quoting import PLAIN
 from cnnlab.settings.base import flatten
 from cnnlab.settings.commands import Training
 from cnnlab.start import typed
+from cnnlab.sweeps import repeat
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.order import Order
 from cnnlab.sweeps.plots import draw
@@ -89,10 +93,19 @@ def closing_rows(
     rows["MLflow run"] = parent.run_id
     rows["folder"] = str(folder)
     if best is not None:
-        rows["run it"] = f"{typed('train')} --config-dir {folder} experiment=best"
+        rows["run it"] = f"{typed('train')} {best_again(folder, order.job.own_folder)}"
     rows["open it"] = page_of(order.training.tracking.uri, parent.experiment_id, parent.run_id)
     rows["study"] = f"optuna-dashboard {hidden(order.settings.storage)}"
     return rows
+
+
+def best_again(folder: Path, own_folder: Path | None) -> str:
+    """Return what train.py takes to run the winner; Hydra takes one folder by --config-dir, and others by its path."""
+    own = written(own_folder)
+    if not own:
+        return shlex.join(["--config-dir", str(folder), "experiment=best"])
+    address = f"file://{folder}" if PLAIN.fullmatch(str(folder)) else repeat.written(f"file://{folder}")
+    return shlex.join([*own, f"hydra.searchpath=[{address}]", "experiment=best"])
 
 
 def write_table(study: optuna.Study, goals: Goals, space: Space, file: Path) -> None:

@@ -15,6 +15,7 @@ from cnnlab import process
 from cnnlab.console import console, show_closing
 from cnnlab.errors import UsageError
 from cnnlab.job import Job
+from cnnlab.own_path import written
 from cnnlab.settings.sweep import Search, WorkerOrder
 from cnnlab.signals import deferred
 from cnnlab.sweeps.goals import Goals
@@ -198,15 +199,18 @@ def work_order(
     chosen: Mapping[str, object] | None = None,
 ) -> WorkerOrder:
     """Return the order for the workers of a study; `chosen` values are set in the training configuration."""
+    own = this.order.job.own_folder
     return WorkerOrder(
         study=study.study_name,
         sweep=this.order.settings,
         goals=goals.names,
+        upward=goals.upward,
         total=total,
         search=how,
         config=OmegaConf.to_yaml(apply(this.order.config, chosen or {})),
-        overrides=training_overrides(this.order.job.overrides),
+        overrides=(*written(own), *training_overrides(this.order.job.overrides)),
         chosen=tuple(chosen or ()),
+        own_folder=str(own.resolve()) if own else None,
         parent_run=this.parent.run_id,
         folder=str(this.folder / ("trials" if how else "winner")),
         threads=process.available_cores(),
@@ -224,7 +228,7 @@ def run_workers(this: RunningSweep, study: optuna.Study, lock: StudyLock, order:
     devices = process.visible_devices(this.order.training.trainer.accelerator)
     pool = WorkerPool(order, size, devices, this.folder / "workers")
     try:
-        with View(study.study_name, Goals(order.goals), total, trials) as view, pool:
+        with View(study.study_name, Goals(order.goals, order.upward), total, trials) as view, pool:
             while pool.supervise(view.update(study.get_trials(deepcopy=False))):
                 requeue_dead(study, lock, settings.retries)
                 time.sleep(POLL)

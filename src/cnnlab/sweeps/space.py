@@ -17,7 +17,8 @@ from cnnlab.settings.base import flatten
 
 GRAMMAR = "choice(...), range(start, stop, step), interval(low, high), int(...), tag(log, ...)"
 # What a trial may not change: its seed and place are the sweep's own, and other images would be another task.
-FIXED = ("seed", "tracking", "dataset", "experiment", "hydra", "sweep", "search", "sampler", "pruner")
+APART = ("tracking", "loggers", "metrics", "experiment", "hydra", "sweep", "search", "sampler", "pruner")
+FIXED = ("seed", "dataset", *APART)
 SEARCHABLE = ("dataset.scaling",)
 PLAIN = (str, int, float, bool)
 

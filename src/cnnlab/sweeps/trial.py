@@ -26,7 +26,7 @@ from cnnlab.sweeps.space import Parameter, Space, apply, section
 from cnnlab.sweeps.storage import RUN, run_name
 from cnnlab.sweeps.study import DUPLICATE, RESULT
 from cnnlab.tracking.run import TrackedRun, open_run
-from cnnlab.tracking.schema import BEST, COST, MONITORS, SEED_PREFIX, VALIDATION, Metric, Monitor, Role, Tag
+from cnnlab.tracking.schema import BEST, COST, SEED_PREFIX, VALIDATION, Direction, Metric, Role, Tag
 from cnnlab.training import fit, settings_tags
 
 
@@ -126,6 +126,7 @@ class Watch:
     def __init__(self, plan: Plan, goals: Goals, trial: optuna.Trial | None, run: TrackedRun, index: int):
         self.trainer = plan.trainer
         self.monitor = plan.settings.callbacks.checkpoint.monitor
+        self.directions = plan.settings.monitors
         self.goals = goals
         self.trial = trial
         self.run = run
@@ -161,15 +162,17 @@ class Watch:
     def kept(self) -> dict[str, float]:
         """Return the metrics of the epoch whose checkpoint a run would keep, the costs, and what it took."""
         epochs = [epoch for epoch, metrics in self.epochs.items() if self.monitor is None or self.monitor in metrics]
-        best = best_epoch(self.epochs, epochs, self.monitor) if self.monitor else max(epochs)
+        best = max(epochs)
+        if self.monitor is not None:
+            best = best_epoch(self.epochs, epochs, self.monitor, self.directions[self.monitor])
         metrics = {name: value for name, value in self.epochs[best].items() if name.startswith(VALIDATION)}
         took = {Metric.BEST_EPOCH: best, Metric.EPOCHS: self.last_epoch, Metric.TRAINING_SECONDS: self.seconds}
         return metrics | self.costs | {str(name): float(value) for name, value in took.items()}
 
 
-def best_epoch(metrics: Mapping[int, Mapping[str, float]], epochs: list[int], monitor: Monitor) -> int:
+def best_epoch(metrics: Mapping[int, Mapping[str, float]], epochs: list[int], monitor: str, better: Direction) -> int:
     """Return the epoch with the best value of the monitor, the first of equals, as a checkpoint keeps it."""
-    sign = 1 if MONITORS[monitor] == "min" else -1
+    sign = 1 if better == "min" else -1
     return min(epochs, key=lambda epoch: (sign * metrics[epoch][monitor], epoch))
 
 

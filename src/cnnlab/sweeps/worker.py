@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from cnnlab import process
 from cnnlab.errors import DiskFull, disk_is_full
+from cnnlab.own_path import add_to_path
 from cnnlab.signals import Interruption, interruptible
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def main() -> None:
 
 def work(order: WorkerOrder) -> int:
     """Run trials until none is left; return the exit code."""
+    add_to_path(Path(order.own_folder) if order.own_folder else None)
     process.begin(order.threads)
     process.begin_search()
     import mlflow
@@ -64,7 +66,7 @@ def work(order: WorkerOrder) -> int:
     config = OmegaConf.create(order.config)
     assert isinstance(config, DictConfig)
     mlflow.set_tracking_uri(OmegaConf.select(config, "tracking.uri"))
-    goals = Goals(order.goals)
+    goals = Goals(order.goals, order.upward)
     data = DatasetCache(test=order.search is None)
     setup = Setup(config, order.overrides, order.parent_run, data, Path(order.folder))
     sampler = pruner = None

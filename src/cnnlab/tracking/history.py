@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import mlflow
 
@@ -12,12 +12,12 @@ from cnnlab.tracking.schema import BEST, CURVES, Metric
 History = Mapping[str, Mapping[int, float]]
 
 
-def epoch_history(client: mlflow.MlflowClient, run_id: str) -> History:
-    """Return loss and accuracy of every epoch; of an epoch that was run twice, the later values.
+def epoch_history(client: mlflow.MlflowClient, run_id: str, names: Iterable[str] = ()) -> History:
+    """Return loss, accuracy and the other metrics named of every epoch; of an epoch run twice, the later values.
 
     What stands behind the last epoch is no epoch, but the kept checkpoint's validation once more.
     """
-    history = {name: _by_step(client, run_id, name) for name in CURVES}
+    history = {name: _by_step(client, run_id, name) for name in dict.fromkeys([*CURVES, *names])}
     last = max(history[Metric.TRAIN_LOSS], default=0)
     return {name: {epoch: values[epoch] for epoch in values if epoch <= last} for name, values in history.items()}
 

@@ -15,8 +15,8 @@ EpochSink = Callable[[int, Mapping[str, float]], None]
 class EpochLogger(Logger):
     """Gathers what Lightning logs of an epoch and hands it on once, in one piece.
 
-    Lightning logs validation first and then training, separately; a record that holds both is one database call instead
-    of two, and one line on the screen. `sinks` are called with the epoch, counted from 1, and its metrics.
+    The classifier logs validation and training together, but callbacks may log more before; a record that holds all is
+    one database call, and one line on the screen. `sinks` are called with the epoch, counted from 1, and its metrics.
     """
 
     def __init__(self, sinks: list[EpochSink]):

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cnnlab.job import Job
+from cnnlab.own_path import written
 from cnnlab.tracking.schema import VERSION, Tag
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "mlflow", "optuna")
@@ -18,7 +19,8 @@ UNTRACKED_LIMIT = 100_000  # bytes of a new file that still goes into the diff
 
 def command_tags(job: Job) -> dict[str, str]:
     """Return the command, and what became of it for this one job: its overrides and the experiment they chose."""
-    tags: dict[str, str] = {Tag.COMMAND: job.command, Tag.OVERRIDES: shlex.join(job.overrides)}
+    overrides = shlex.join([*written(job.own_folder), *job.overrides])
+    tags: dict[str, str] = {Tag.COMMAND: job.command, Tag.OVERRIDES: overrides}
     if job.multirun is not None:
         tags[Tag.MULTIRUN] = job.multirun
     if experiment := job.choices.get("experiment"):

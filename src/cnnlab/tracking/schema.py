@@ -8,15 +8,35 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-Monitor = Literal["train/loss", "train/acc", "train/objective", "val/loss", "val/acc", "val/objective"]
-# What a checkpoint or early stopping may watch, and which way is better. The test split never selects anything.
-MONITORS: dict[Monitor, Literal["min", "max"]] = {
+Direction = Literal["min", "max"]
+# What a checkpoint or early stopping may watch in any run, and which way is better; beside them the run's own MEASURES
+# of validation. The test split never selects anything.
+MONITORS: dict[str, Direction] = {
     "train/loss": "min",
     "train/acc": "max",
     "train/objective": "min",
     "val/loss": "min",
     "val/acc": "max",
     "val/objective": "min",
+}
+# What `metrics` may name, and which way is better: measured as val/NAME each epoch, as test/NAME at the end.
+Measure = Literal[
+    "f1", "precision", "recall", "specificity", "balanced_acc", "top3_acc", "top5_acc",
+    "auroc", "average_precision", "kappa", "matthews", "calibration_error",
+]  # fmt: skip
+MEASURES: dict[Measure, Direction] = {
+    "f1": "max",  # mean over classes, as precision, recall and specificity are
+    "precision": "max",
+    "recall": "max",
+    "specificity": "max",
+    "balanced_acc": "max",  # mean of the classes' accuracies, leaving out classes that nobody is of or was taken for
+    "top3_acc": "max",  # whether the true class is among the three most probable ones
+    "top5_acc": "max",
+    "auroc": "max",  # of each class against all others, mean over classes; as average_precision
+    "average_precision": "max",
+    "kappa": "max",  # Cohen's
+    "matthews": "max",  # correlation coefficient
+    "calibration_error": "min",  # expected difference between confidence and accuracy
 }
 # Drawn as learning curves.
 CURVES = ("train/loss", "train/acc", "val/loss", "val/acc")
@@ -80,8 +100,9 @@ class Role(StrEnum):
 class Metric(StrEnum):
     """Metrics beyond `SPLIT/MEASURE`, where SPLIT is train, val or test and MEASURE one of:
 
-    loss (cross-entropy in nats), acc (0 to 1), objective (loss and penalties, what training minimizes); of test also
-    calibration_error, precision, recall and f1, the last three also of each class as `test/recall/CLASS`.
+    loss (cross-entropy in nats), acc (0 to 1), objective (loss and penalties, what training minimizes); of validation
+    and test the chosen MEASURES; of test always calibration_error, precision, recall and f1, the last three also of
+    each class as `test/recall/CLASS`.
 
     The step is the epoch. MLflow shows and sorts by the value at the last step, so where the kept checkpoint is not the
     last epoch's, its validation metrics stand once more at step `epochs` + 1: `val/acc` of a finished run is what the

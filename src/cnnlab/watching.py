@@ -1,0 +1,85 @@
+"""What watches a training: Lightning's callbacks and loggers, cnnlab's and a user's own."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
+from pytorch_lightning.loggers.logger import Logger
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from cnnlab.console import EpochBar, EpochCount, console, in_notebook
+from cnnlab.errors import UsageError, collect, one_line
+from cnnlab.own import made
+from cnnlab.settings.base import Called
+from cnnlab.settings.commands import Training
+from cnnlab.settings.training import Loggers
+
+
+def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, list[pl.Callback]]:
+    """Return the best-checkpoint callback, and all callbacks: those that watch a metric and, on a terminal, the bar.
+
+    The user's own come first, so that what they log is there for those that watch. Raises UsageError for those that
+    cannot be made.
+    """
+    watching = settings.callbacks
+    problems: list[str] = []
+    added = [collect(problems, own_callback, f"callbacks.{key}", item) for key, item in watching.own.items()]
+    if problems:
+        raise UsageError(*problems)
+    monitor = watching.checkpoint.monitor
+    has_validation = settings.dataset.validation.fraction > 0
+    named_loss = "val_loss_{val/loss:.4f}" if has_validation else "train_loss_{train/loss:.4f}"
+    checkpoint = ModelCheckpoint(
+        dirpath=folder / "checkpoints",
+        filename=f"epoch_{{epoch:02d}}-{named_loss}",  # no "=": a command line would have to quote it
+        auto_insert_metric_name=False,
+        monitor=monitor,
+        mode=settings.monitors[monitor] if monitor else "min",
+        save_on_train_epoch_end=True,
+    )
+    callbacks: list[pl.Callback] = [*(callback for callback in added if callback), checkpoint]
+    if watching.ema_decay is not None:
+        callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(watching.ema_decay)))
+    if console.is_terminal:
+        callbacks.append(EpochBar())
+    elif in_notebook():
+        callbacks.append(EpochCount())
+    if stopping := watching.early_stopping:
+        mode = settings.monitors[stopping.monitor]
+        callbacks.append(EarlyStopping(stopping.monitor, patience=stopping.patience, mode=mode))
+    return checkpoint, callbacks
+
+
+def own_callback(key: str, settings: Called) -> pl.Callback:
+    """Return a callback of the user's own; raises UsageError for one that is none, or has a state no checkpoint keeps.
+
+    Checkpoints hold the callbacks' states and are loaded with `weights_only=True`.
+    """
+    callback = made(key, settings, pl.Callback, "a Lightning Callback")
+    file = io.BytesIO()
+    try:
+        torch.save(callback.state_dict(), file)
+        file.seek(0)
+        torch.load(file, weights_only=True)
+    except Exception as error:
+        raise UsageError(
+            f"{key}: its state_dict cannot be kept in a checkpoint, which takes numbers, texts, lists, dicts and "
+            f"tensors: {one_line(error)}"
+        ) from error
+    return callback
+
+
+def build_loggers(settings: Loggers) -> list[Logger]:
+    """Return the loggers beside the tracked run; raises UsageError for those that cannot be made."""
+    problems: list[str] = []
+    found = [
+        collect(problems, made, f"loggers.{key}", item, Logger, "a Lightning Logger")
+        for key, item in settings.own.items()
+    ]
+    if problems:
+        raise UsageError(*problems)
+    return [logger for logger in found if isinstance(logger, Logger)]
