@@ -55,7 +55,7 @@ class Figures(Section):
     skip_epochs: Whole = Field(description="learning curves are drawn again without this many first epochs")
     mistakes: Count = Field(description="how many of the most confident wrong predictions")
     samples: Count = Field(description="how many images, one a class, with their probabilities")
-    diagram: bool = Field(description="of the network, with shapes; needs Graphviz' program `dot`")
+    diagram: bool = Field(description="of the network, with shapes and parameters")
 
 
 # Where data lies and where a run trains is no part of what it is.
