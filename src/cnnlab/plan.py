@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -17,6 +17,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from cnnlab.classifier import Classifier, MakeOptimizer, MakeScheduler, Schedule
 from cnnlab.console import EpochBar, EpochCount, console, in_notebook
 from cnnlab.data import LoadData, augmentation, load
+from cnnlab.data.drawing import measure_frame
 from cnnlab.data.images import ImageData
 from cnnlab.data.module import ImageDataModule
 from cnnlab.data.pixels import border_brightness
@@ -152,6 +153,8 @@ def build_classifier(
     if problems:
         raise UsageError(*problems)
     assert network is not None and start is not None
+    border = border_brightness(train_images)
+    frame = measure_frame(train_images, border)
     description = Description(
         format=FORMAT,
         dataset=settings.dataset,
@@ -160,7 +163,8 @@ def build_classifier(
         input_shape=data.input_shape,
         class_names=data.class_names,
         images=images,
-        border=border_brightness(train_images),
+        frame=astuple(frame) if frame else None,
+        border=border,
     )
     parts = (scaling, network, settings.regularization, make_optimizer, make_scheduler, description.plain())
     return Classifier(*parts, changes), start

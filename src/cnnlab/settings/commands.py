@@ -149,6 +149,10 @@ class Prediction(Trained):
     invert: Annotated[bool | Literal["auto"], Field()] = Field(
         description="true: dark ink on white paper for a network that knows light on dark; auto: where the edges say so"
     )
+    center: Annotated[bool | Literal["auto"], Field()] = Field(
+        description="true: a drawing is found on its page, scaled and centred as in training; auto: where the training "
+        "images were made so, as MNIST's, and the file is no such image itself"
+    )
 
 
 class Export(Trained):

@@ -35,4 +35,8 @@ class Description(Section):
     images: KeptImages | None = Field(
         default=None, description="of a user's own images: which were in which split, by content"
     )
+    frame: Annotated[tuple[float, float, float], Strict(False)] | None = Field(
+        default=None,
+        description="of drawings on a plain ground: 5 %, median and 95 % of their longer side, as share of the image's",
+    )
     border: float | None = Field(description="median brightness, 0..255, around the edges of the training images")
