@@ -16,11 +16,7 @@ from cnnlab.checkpoint import load_saved
 from cnnlab.data.drawing import MNIST, Frame
 from cnnlab.data.pixels import border_brightness
 from cnnlab.errors import UsageError
-<<<<<<< HEAD:tests/test_prediction.py
-from cnnlab.prediction import image_files, must_invert
-=======
-from cnnlab.predict import frame_of, image_files, look_at, must_invert
->>>>>>> 0bdecd3 (Find a small drawing on a large page, scale and centre it as in training):tests/test_predict.py
+from cnnlab.prediction import frame_of, image_files, look_at, must_invert
 from commands import loaded, run
 from drawings import PAPERS, page
 
