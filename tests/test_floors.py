@@ -18,6 +18,7 @@ FLOORS = (
     ("library",),
     ("sweeps", "evaluation", "prediction", "exporting"),
     ("training", "checkpoint"),
+    ("stopping",),
     ("plan",),
     ("classifier", "figures", "report", "logged_model", "formats", "weights"),
     ("console", "tracking", "models", "data", "trainer", "optimizers", "own", "portable"),
