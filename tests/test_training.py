@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -194,8 +195,20 @@ class TestEnd:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 128 + number
         assert statuses(tmp_path) == ["KILLED"]
-        assert errors.strip().splitlines()[-1] == f"error: stopped by {number.name}"
         assert "Traceback" not in errors
+        stopped, kept, measure, again = errors.strip().splitlines()[-4:]
+        assert stopped == f"error: stopped by {number.name}"
+        told = re.fullmatch(
+            r"MLflow run (\w+) is KILLED; kept is the checkpoint of epoch (\d+) \(val/loss (.+)\)", kept
+        )
+        run_id, epoch, loss = told.groups()
+        client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+        metrics = client.get_run(run_id).data.metrics
+        assert metrics["best_epoch"] == int(epoch) and f"{metrics['best/val/loss']:.4f}" == loss
+        assert measure == f"measure it: python evaluate.py run={run_id}"
+        done = run(tmp_path, *shlex.split(measure)[3:], "figures.enabled=false")
+        assert done.returncode == 0 and "test/acc" in done.stdout, done.stderr
+        assert again.startswith("start again: python") and "train.py model=dnn trainer.max_epochs=100000" in again
 
     def test_failing_run_is_failed_and_keeps_its_error(self, tmp_path):
         # Without validation batches there is no val/loss to choose the checkpoint by: Lightning raises after an epoch.

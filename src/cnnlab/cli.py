@@ -21,7 +21,7 @@ from cnnlab.errors import Incomplete, UsageError, disk_is_full
 from cnnlab.job import job_of_hydra
 from cnnlab.own_path import add_to_path
 from cnnlab.quoting import quote_texts
-from cnnlab.signals import Interruption, interruptible
+from cnnlab.signals import Interruption, interruptible, notes_of
 from cnnlab.start import CONF, own_folder
 
 USAGE = 2
@@ -122,6 +122,8 @@ def plain_errors() -> Iterator[None]:
         _codes.append(1)
     except Interruption as interruption:
         tell([f"stopped by {interruption.name}"])
+        for line in notes_of(interruption):
+            print(line, file=sys.stderr)
         sys.exit(interruption.exit_code)
 
 

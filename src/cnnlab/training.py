@@ -27,6 +27,7 @@ from cnnlab.portable import Portable, facts_about
 from cnnlab.settings.commands import Training
 from cnnlab.settings.read import as_yaml, resolve
 from cnnlab.settings.training import measured
+from cnnlab.stopping import keeping_best
 from cnnlab.tracking.history import at_epoch, epoch_history
 from cnnlab.tracking.logger import EpochSink
 from cnnlab.tracking.provenance import (
@@ -77,7 +78,8 @@ def train(job: Job) -> Result | None:
             test_best(plan)
             return None
         introduce(run, plan)
-        result = train_and_test(run, plan, job.folder, [EpochLines(plan.trainer.max_epochs)])
+        with keeping_best(run, plan, job):
+            result = train_and_test(run, plan, job.folder, [EpochLines(plan.trainer.max_epochs)])
 
     show_closing(closing_rows(result, run, plan, time.perf_counter() - started))
     return result

@@ -68,7 +68,7 @@ class Figures(Section):
     skip_epochs: Whole = Field(description="learning curves are drawn again without this many first epochs")
     mistakes: Count = Field(description="how many of the most confident wrong predictions")
     samples: Count = Field(description="how many images, one a class, with their probabilities")
-    diagram: bool = Field(description="of the network, with shapes; needs Graphviz' program `dot`")
+    diagram: bool = Field(description="of the network, with shapes and parameters")
 
 
 # Where data lies and where a run trains is no part of what it is.
@@ -195,6 +195,10 @@ class Prediction(Trained):
     image: str | int | None = Field(description="an image file of any size, or a folder of them")
     invert: Annotated[bool | Literal["auto"], Field()] = Field(
         description="true: dark ink on white paper for a network that knows light on dark; auto: where the edges say so"
+    )
+    center: Annotated[bool | Literal["auto"], Field()] = Field(
+        description="true: a drawing is found on its page, scaled and centred as in training; auto: where the training "
+        "images were made so, as MNIST's, and the file is no such image itself"
     )
 
 
