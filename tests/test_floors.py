@@ -18,6 +18,7 @@ FLOORS = (
     ("library",),
     ("sweeps", "evaluation", "prediction", "exporting"),
     ("training", "checkpoint"),
+    ("like",),
     ("stopping",),
     ("plan",),
     ("classifier", "figures", "report", "watching", "logged_model", "formats", "weights", "networks"),

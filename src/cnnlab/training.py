@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
-from cnnlab import process
+from cnnlab import like, process
 from cnnlab.console import EpochLines, console, show_closing
 from cnnlab.errors import UsageError
 from cnnlab.figures.draw import Subject, draw_all
@@ -22,10 +22,10 @@ from cnnlab.metrics import class_metrics
 from cnnlab.models import parameter_count
 from cnnlab.models.summary import layer_table
 from cnnlab.networks import adaptation
-from cnnlab.plan import Plan, make_plan, read_training
+from cnnlab.plan import Plan, make_plan
 from cnnlab.portable import Portable, facts_about
 from cnnlab.settings.commands import Training
-from cnnlab.settings.read import as_yaml, resolve
+from cnnlab.settings.read import as_yaml
 from cnnlab.settings.training import measured
 from cnnlab.stopping import keeping_best
 from cnnlab.tracking.history import at_epoch, epoch_history
@@ -38,7 +38,7 @@ from cnnlab.tracking.provenance import (
     uncommitted_diff,
 )
 from cnnlab.tracking.run import TrackedRun, open_run
-from cnnlab.tracking.schema import VALIDATION, Metric, Tag
+from cnnlab.tracking.schema import SETTINGS_FILE, VALIDATION, Metric, Tag
 from cnnlab.tracking.store import absolute_uri, page_of
 
 
@@ -67,16 +67,18 @@ def train(job: Job) -> Result | None:
     """
     started = time.perf_counter()
     process.begin()
-    settings = read_training(resolve(job.config))
+    job, settings, origin = like.start(job)
     process.seed(settings.seed)
     plan = make_plan(settings, job.folder)
 
-    tags = start_tags(plan) | command_tags(job)
+    tags = start_tags(plan) | command_tags(job) | (origin.tags if origin else {})
     with open_run(settings.tracking, tags) if plan.trainer.is_global_zero else nullcontext() as run:
         if run is None:  # another process of this training has the run
             fit(plan, [])
             test_best(plan)
             return None
+        for line in origin.describe(settings) if origin else ():
+            console.print(line, soft_wrap=True, markup=False)
         introduce(run, plan)
         with keeping_best(run, plan, job):
             result = train_and_test(run, plan, job.folder, [EpochLines(plan.trainer.max_epochs)])
@@ -217,7 +219,7 @@ def record_start(run: TrackedRun, plan: Plan) -> None:
     """Keep what is known before the first step: configuration, data, code and environment."""
     data = plan.data
     run.log_parameters(plan.settings.flat())
-    run.log_text(as_yaml(plan.settings), "config.yaml")
+    run.log_text(as_yaml(plan.settings), SETTINGS_FILE)
     run.log_text(environment(), "environment.txt")
     if diff := uncommitted_diff(Path.cwd()):
         run.log_text(diff, "uncommitted.diff")

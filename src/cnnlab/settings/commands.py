@@ -75,12 +75,13 @@ class Figures(Section):
 PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "trainer.accelerator")
 # What was so before there was a choice is no part of it either: older runs and studies stay comparable.
 ALWAYS_WAS = {"loss.name": "cross_entropy"}
-KEPT_APART = ("seed", "init_from", "evaluation_batch_size", "tracking", "figures", "loggers", "metrics")
+KEPT_APART = ("seed", "like", "init_from", "evaluation_batch_size", "tracking", "figures", "loggers", "metrics")
 
 
 class Training(Section):
     """Everything that one run of train.py takes."""
 
+    like: str | int | None = Field(description="start from the settings of this run: its id, or best, or last")
     seed: Seed = Field(description="initial weights, dropout and the order of the batches")
     batch_size: Count = Field(description="images a step and device")
     evaluation_batch_size: Count = Field(description="images a step of validation and test; changes no metric")
@@ -170,7 +171,9 @@ class Choice(Section):
 class Trained(Section):
     """Which trained classifier is meant."""
 
-    run: str | int | None = Field(description="the id of a tracked run, its first 6 characters or more, or best")
+    run: str | int | None = Field(
+        description="the id of a tracked run, its first 6 characters or more, or best, or last"
+    )
     checkpoint: str | None = Field(description="instead of a run: a checkpoint file")
     dataset: Choice | None = Field(default=None, description="with run=best: of this dataset; and where it lies now")
     model: Choice | None = Field(default=None, description="with run=best: of this model; and a network of your own")
