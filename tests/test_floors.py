@@ -13,10 +13,10 @@ from commands import ROOT
 # From top to bottom; a module imports only what stands below it, or its own room. What is not named stands with its
 # room, the first part of its name; `cnnlab` itself is the version.
 FLOORS = (
-    ("train.py", "sweep.py", "evaluate.py", "predict.py", "export.py"),
+    ("train.py", "sweep.py", "evaluate.py", "predict.py", "export.py", "diff.py"),
     ("door", "__main__", "cnnlab"),
     ("library",),
-    ("sweeps", "evaluation", "prediction", "exporting"),
+    ("sweeps", "evaluation", "prediction", "exporting", "difference"),
     ("training", "checkpoint"),
     ("like",),
     ("stopping",),

@@ -20,7 +20,7 @@ from cnnlab import process
 from cnnlab.errors import Incomplete, UsageError, disk_is_full
 from cnnlab.job import job_of_hydra
 from cnnlab.own_path import add_to_path
-from cnnlab.quoting import quote_texts
+from cnnlab.quoting import name_words, quote_texts
 from cnnlab.signals import Interruption, interruptible, notes_of
 from cnnlab.start import CONF, own_folder
 
@@ -32,7 +32,9 @@ RUN = {
     "evaluate": ("cnnlab.evaluation", "evaluate"),
     "predict": ("cnnlab.prediction", "predict"),
     "export": ("cnnlab.exporting", "export"),
+    "diff": ("cnnlab.difference", "diff"),
 }
+WORDS = {"diff": ("a", "b")}  # what the bare words of a command are the values of
 OWN_FOLDER = ("--config-dir", "-cd")
 _codes = [0]
 _begun: list[Path] = []  # folders of the jobs whose configuration was composed
@@ -41,7 +43,7 @@ _begun: list[Path] = []  # folders of the jobs whose configuration was composed
 def enter(door: str) -> NoReturn:
     """Run the command `door` for each job of its command line and exit with the worst of their codes."""
     process.set_environment()
-    sys.argv[1:] = with_own_folder(quote_texts(sys.argv[1:]))
+    sys.argv[1:] = with_own_folder(quote_texts(name_words(sys.argv[1:], WORDS.get(door, ()))))
     debugging = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it cannot compose, and does not print it
     try:

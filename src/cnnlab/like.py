@@ -104,7 +104,9 @@ def start(job: Job) -> tuple[Job, Training, Origin | None]:
     )
     old = settings_of(client, run, job)
     fresh = _compose(asked, [*_choices(run, old, command, job), *_text(parsed)], job)
-    merged, added = merge(old, fresh, command)
+    # A sweep names its runs itself.
+    elsewhere = (*ELSEWHERE, "tracking.run_name") if Tag.ROLE in run.data.tags else ELSEWHERE
+    merged, added = merge(old, fresh, command, elsewhere)
     merged["like"] = run.info.run_id
     config = OmegaConf.create(merged)
     settings = read(asked, resolve(config), old, command)
@@ -129,12 +131,15 @@ def settings_of(client: mlflow.MlflowClient, run: Run, job: Job) -> dict[str, ob
 
 
 def merge(
-    old: Mapping[str, object], fresh: Mapping[str, object], command: Command
+    old: Mapping[str, object],
+    fresh: Mapping[str, object],
+    command: Command,
+    elsewhere: Sequence[str] = ELSEWHERE,
 ) -> tuple[dict[str, object], dict[str, object]]:
     """Return the settings of the run `old` under those the command gives, and what `old` did not have yet.
 
-    `fresh` is the command's own configuration with its interpolations. Whatever stands in `old` is text and numbers:
-    an interpolation in it stays the text it is.
+    `fresh` is the command's own configuration with its interpolations, and all there is of the keys `elsewhere`.
+    Whatever stands in `old` is text and numbers: an interpolation in it stays the text it is.
     """
     merged: dict[str, object] = {}
     added: dict[str, object] = {}
@@ -146,7 +151,9 @@ def merge(
         before, today = flatten({key: old[key]}), flatten({key: fresh[key]}) if key in fresh else {}
         leaves = {path: value for path, value in today.items() if command.says(path)}
         leaves |= {
-            path: _kept(path, value, today.get(path), old) for path, value in before.items() if not command.says(path)
+            path: today[path] if path in elsewhere and path in today else _kept(path, value, today.get(path), old)
+            for path, value in before.items()
+            if not command.says(path)
         }
         if _same_kind(key, old[key], fresh.get(key)):
             missing = {path: value for path, value in today.items() if not _known(path, [*before, *leaves])}
@@ -189,7 +196,7 @@ def _kept(path: str, value: object, today: object, old: Mapping[str, object]) ->
         except OmegaConfBaseException:
             derived = None
         moved = path == "dataset.root" and not Path(str(value)).expanduser().is_dir()
-        if path in ELSEWHERE or moved or derived == value:
+        if moved or derived == value:
             return today
     return _escaped(value)
 

@@ -26,6 +26,7 @@ TEXTS = (
 )
 OVERRIDE = re.compile(rf"(\+{{0,2}}(?:{'|'.join(map(re.escape, TEXTS))}))=(.*)", re.DOTALL)
 PLAIN = re.compile(r"(?![\d.+-])[A-Za-z0-9_./@%+-]*")  # what Hydra takes for the text it is; not a number
+VALUED = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")  # take a value
 MULTIRUN = ("-m", "--multirun")
 # With like=RUN the settings are another run's: Hydra must not look for keys among the defaults.
 LIKE = re.compile(r"like=(?!null$).+", re.DOTALL)
@@ -56,3 +57,18 @@ def _quoted(argument: str, several: bool) -> str:
     # A backslash is one, except before a quote.
     escaped = re.sub(r"(\\*)(?:'|$)", lambda end: end[1] * 2 + ("\\'" if end[0].endswith("'") else ""), value)
     return f"{key}='{escaped}'"
+
+
+def name_words(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Return a command's arguments with its bare words as the values of `keys`, in turn: Hydra takes no bare words.
+
+    What is neither an option, nor the value of one, nor KEY=VALUE is a word; those beyond the keys stay as they are.
+    """
+    named: list[str] = []
+    free = [key for key in keys if not any(item.startswith(f"{key}=") for item in arguments)]
+    of_option = False
+    for item in arguments:
+        word = not of_option and not item.startswith(("-", "+", "~")) and "=" not in item
+        of_option = item in VALUED
+        named.append(f"{free.pop(0)}={item}" if word and free else item)
+    return named

@@ -38,7 +38,7 @@ from cnnlab.tracking.provenance import (
     uncommitted_diff,
 )
 from cnnlab.tracking.run import TrackedRun, open_run
-from cnnlab.tracking.schema import SETTINGS_FILE, VALIDATION, Metric, Tag
+from cnnlab.tracking.schema import DIFF_FILE, ENVIRONMENT_FILE, SETTINGS_FILE, VALIDATION, Metric, Tag
 from cnnlab.tracking.store import absolute_uri, page_of
 
 
@@ -220,9 +220,9 @@ def record_start(run: TrackedRun, plan: Plan) -> None:
     data = plan.data
     run.log_parameters(plan.settings.flat())
     run.log_text(as_yaml(plan.settings), SETTINGS_FILE)
-    run.log_text(environment(), "environment.txt")
+    run.log_text(environment(), ENVIRONMENT_FILE)
     if diff := uncommitted_diff(Path.cwd()):
-        run.log_text(diff, "uncommitted.diff")
+        run.log_text(diff, DIFF_FILE)
     profile = {"classes": data.classes, "image": list(data.input_shape), **plan.data_module.sizes}
     dataset = Dataset(
         name=data.name,

@@ -213,3 +213,15 @@ class Export(Trained):
     )
     path: str | int | None = Field(description="the file to write; null: into this command's folder of outputs/")
     overwrite: bool = Field(description="whether a file that is there is replaced")
+
+
+class Difference(Section):
+    """Everything that diff.py takes."""
+
+    a: str | int | None = Field(description="a tracked run: its id, its first 6 characters or more, or best, or last")
+    b: str | int | None = Field(description="the run it is compared with")
+    tracking: Store = Field(description="where the runs were kept")
+
+    def conflicts(self, path: str) -> Iterator[str]:
+        if self.a is None or self.b is None:
+            yield "give two runs, such as RUN_ID last (or a=RUN_ID b=last)"

@@ -128,7 +128,10 @@ class Metric(StrEnum):
     TRAINING_SECONDS = "training_seconds"
 
 
-SETTINGS_FILE = "config.yaml"  # the artifact that holds a run's settings as plain values
+# Artifacts.
+SETTINGS_FILE = "config.yaml"  # a run's settings as plain values
+ENVIRONMENT_FILE = "environment.txt"  # every installed package, as pip takes it
+DIFF_FILE = "uncommitted.diff"  # from the commit to the code that ran
 
 # Prefixes of metrics.
 VALIDATION = "val/"
