@@ -27,7 +27,7 @@ FLOORS = (
     ("cli",),
     ("help",),
     ("compose",),
-    ("settings",),
+    ("settings", "multirun"),
     ("metrics", "job"),
     ("signals", "quoting", "process", "errors", "start", "own_path", "tracking.schema", "answering"),
 )

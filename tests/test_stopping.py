@@ -17,12 +17,12 @@ from cnnlab.stopping import best_checkpoint, keeping_best, what_is_kept
 JOB = SimpleNamespace(command="python train.py model=dnn")
 
 
-def plan_with(folder, best: str, **epochs: int) -> SimpleNamespace:
-    """Return a plan whose best checkpoint is `best`, in a folder with checkpoints of these epochs, the latest last."""
-    for age, (name, epoch) in enumerate(reversed(epochs.items())):
+def plan_with(folder, named: str, **epochs: int) -> SimpleNamespace:
+    """Return a plan whose best checkpoint is `named`, in a folder of checkpoints, the latest first."""
+    for age, (name, epoch) in enumerate(epochs.items()):
         torch.save({"epoch": epoch}, folder / f"{name}.ckpt")
         os.utime(folder / f"{name}.ckpt", (1000 - age, 1000 - age))
-    checkpoint = SimpleNamespace(dirpath=folder, best_model_path=f"{folder}/{best}.ckpt", monitor="val/loss")
+    checkpoint = SimpleNamespace(dirpath=folder, best_model_path=f"{folder}/{named}.ckpt", monitor="val/loss")
     return SimpleNamespace(checkpoint=checkpoint, trainer=SimpleNamespace(current_epoch=7))
 
 

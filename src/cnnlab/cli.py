@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnlab import process
 from cnnlab.errors import Incomplete, UsageError, disk_is_full
 from cnnlab.job import job_of_hydra
+from cnnlab.multirun import Ending, ending_of, show_summary
 from cnnlab.own_path import add_to_path
 from cnnlab.quoting import name_words, quote_texts
 from cnnlab.signals import Interruption, interruptible, notes_of
@@ -69,14 +70,22 @@ def enter(door: str) -> NoReturn:
 def run_jobs(door: str) -> None:
     """Let Hydra compose the command line and run each of its jobs; a multirun has several."""
 
-    def run(config: DictConfig) -> None:
-        with plain_errors():
-            module, function = RUN[door]
-            job = job_of_hydra(config)
-            add_to_path(job.own_folder)
-            getattr(import_module(module), function)(job)
+    endings: list[Ending] = []
 
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=door)(run)()
+    def run(config: DictConfig) -> None:
+        job = job_of_hydra(config)
+        with plain_errors(), ending_of(job, endings) as ending:
+            add_to_path(job.own_folder)
+            module, function = RUN[door]
+            result = getattr(import_module(module), function)(job)
+            if door == "train":
+                ending.fill(result)
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=door)(run)()
+    finally:
+        if door == "train":
+            show_summary(endings)
 
 
 def with_own_folder(arguments: list[str]) -> list[str]:

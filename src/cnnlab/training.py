@@ -209,8 +209,8 @@ def introduce(run: TrackedRun, plan: Plan) -> None:
     if note := adaptation(plan.classifier.network, plan.settings, plan.data.input_shape):
         console.print(note, soft_wrap=True, markup=False)
     console.print(
-        f"{plan.data.name}: {sizes['train']} training, {sizes['validation']} validation, {sizes['test']} test images; "
-        f"run {run.run_id}",
+        f"{plan.data.name}: {sizes['train']} training, {sizes['validation']} validation, {sizes['test']} test images\n"
+        f"MLflow run {run.run_id}",
         soft_wrap=True,
     )
 
