@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -29,6 +30,7 @@ from cnnlab.settings.read import as_yaml, resolve
 from cnnlab.settings.training import measured
 from cnnlab.tracking.history import at_epoch, epoch_history
 from cnnlab.tracking.logger import EpochSink
+from cnnlab.tracking.own_code import copy_files, own_files
 from cnnlab.tracking.provenance import (
     code_tags,
     command_tags,
@@ -77,18 +79,25 @@ def train(job: Job) -> Result | None:
             test_best(plan)
             return None
         introduce(run, plan)
-        result = train_and_test(run, plan, job.folder, [EpochLines(plan.trainer.max_epochs)])
+        result = train_and_test(run, plan, job.folder, [EpochLines(plan.trainer.max_epochs)], job.own_folder)
 
     show_closing(closing_rows(result, run, plan, time.perf_counter() - started))
     return result
 
 
-def train_and_test(run: TrackedRun, plan: Plan, folder: Path, listeners: Sequence[EpochSink] = ()) -> Result:
+def train_and_test(
+    run: TrackedRun,
+    plan: Plan,
+    folder: Path,
+    listeners: Sequence[EpochSink] = (),
+    own_folder: Path | None = None,
+) -> Result:
     """Train a plan in an open run, test the best checkpoint and keep all there is to keep.
 
-    `listeners` are told of each epoch, after the run has recorded it.
+    `listeners` are told of each epoch, after the run has recorded it; `own_folder` is the user's own configuration.
     """
     record_start(run, plan)
+    keep_own_code(run, plan.settings, own_folder)
     history: dict[int, Mapping[str, float]] = {}
     seconds = fit(plan, [run.log_metrics, *listeners, history.__setitem__])
     metrics, best_epoch = test_best(plan)
@@ -229,6 +238,17 @@ def record_start(run: TrackedRun, plan: Plan) -> None:
     )
     lineage = DatasetInput(dataset, [InputTag("mlflow.data.context", "training, validation, test")])
     run.client.log_inputs(run.run_id, [lineage])
+
+
+def keep_own_code(run: TrackedRun, settings: Training, own_folder: Path | None) -> None:
+    """Keep the user's own code and configuration under code/; what is too large is said."""
+    files = own_files(settings.plain(), own_folder)
+    with TemporaryDirectory() as folder:
+        left_out = copy_files(files, Path(folder))
+        if len(left_out) < len(files):
+            run.log_folder(Path(folder), "code")
+    if left_out:
+        console.print(f"too large to be kept with the run: {', '.join(left_out)}", soft_wrap=True, markup=False)
 
 
 def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) -> dict[str, str]:
