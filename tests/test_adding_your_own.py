@@ -50,8 +50,8 @@ def folder(tmp_path) -> Path:
 
 
 def test_the_page_shows_every_part_with_a_command():
-    assert len(FILE.findall(PAGE)) == PAGE.count("```python") + PAGE.count("```yaml") == 15
-    assert sum(len(section.commands) for section in sections()) == 14
+    assert len(FILE.findall(PAGE)) == PAGE.count("```python") + PAGE.count("```yaml") > 0
+    assert sum(len(section.commands) for section in sections()) == len(re.findall(r"^python ", PAGE, re.MULTILINE))
     assert {"A network", "Images", "A loss", "Callbacks and loggers", "Metrics"} <= {one.heading for one in sections()}
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -30,7 +29,7 @@ from cnnlab.settings.read import as_yaml, resolve
 from cnnlab.settings.training import measured
 from cnnlab.tracking.history import at_epoch, epoch_history
 from cnnlab.tracking.logger import EpochSink
-from cnnlab.tracking.own_code import copy_files, own_files
+from cnnlab.tracking.own_code import keep_own_code
 from cnnlab.tracking.provenance import (
     code_tags,
     command_tags,
@@ -97,7 +96,8 @@ def train_and_test(
     `listeners` are told of each epoch, after the run has recorded it; `own_folder` is the user's own configuration.
     """
     record_start(run, plan)
-    keep_own_code(run, plan.settings, own_folder)
+    for name in keep_own_code(run, plan.settings.plain(), own_folder):
+        console.print(f"too large to be kept with the run: {name}", soft_wrap=True, markup=False)
     history: dict[int, Mapping[str, float]] = {}
     seconds = fit(plan, [run.log_metrics, *listeners, history.__setitem__])
     metrics, best_epoch = test_best(plan)
@@ -238,17 +238,6 @@ def record_start(run: TrackedRun, plan: Plan) -> None:
     )
     lineage = DatasetInput(dataset, [InputTag("mlflow.data.context", "training, validation, test")])
     run.client.log_inputs(run.run_id, [lineage])
-
-
-def keep_own_code(run: TrackedRun, settings: Training, own_folder: Path | None) -> None:
-    """Keep the user's own code and configuration under code/; what is too large is said."""
-    files = own_files(settings.plain(), own_folder)
-    with TemporaryDirectory() as folder:
-        left_out = copy_files(files, Path(folder))
-        if len(left_out) < len(files):
-            run.log_folder(Path(folder), "code")
-    if left_out:
-        console.print(f"too large to be kept with the run: {', '.join(left_out)}", soft_wrap=True, markup=False)
 
 
 def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) -> dict[str, str]:

@@ -6,8 +6,10 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cnnlab.start import PACKAGE
+from cnnlab.tracking.run import TrackedRun
 
 LARGEST_FILE = 1_000_000  # bytes
 LARGEST_ALL = 10_000_000
@@ -24,6 +26,16 @@ def targets(values: object) -> Iterator[str]:
     elif isinstance(values, list | tuple):
         for value in values:
             yield from targets(value)
+
+
+def keep_own_code(run: TrackedRun, settings: object, own_folder: Path | None) -> list[str]:
+    """Keep the user's own code and configuration with a run under code/; return what is too large to be kept."""
+    files = own_files(settings, own_folder)
+    with TemporaryDirectory() as folder:
+        left_out = copy_files(files, Path(folder))
+        if len(left_out) < len(files):
+            run.log_folder(Path(folder), "code")
+    return left_out
 
 
 def own_files(settings: object, own_folder: Path | None) -> dict[str, Path]:
