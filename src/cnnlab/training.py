@@ -30,6 +30,7 @@ from cnnlab.settings.training import measured
 from cnnlab.stopping import keeping_best
 from cnnlab.tracking.history import at_epoch, epoch_history
 from cnnlab.tracking.logger import EpochSink
+from cnnlab.tracking.own_code import keep_own_code
 from cnnlab.tracking.provenance import (
     code_tags,
     command_tags,
@@ -80,19 +81,28 @@ def train(job: Job) -> Result | None:
         for line in origin.describe(settings) if origin else ():
             console.print(line, soft_wrap=True, markup=False)
         introduce(run, plan)
+        listeners = [EpochLines(plan.trainer.max_epochs)]
         with keeping_best(run, plan, job):
-            result = train_and_test(run, plan, job.folder, [EpochLines(plan.trainer.max_epochs)])
+            result = train_and_test(run, plan, job.folder, listeners, job.own_folder)
 
     show_closing(closing_rows(result, run, plan, time.perf_counter() - started))
     return result
 
 
-def train_and_test(run: TrackedRun, plan: Plan, folder: Path, listeners: Sequence[EpochSink] = ()) -> Result:
+def train_and_test(
+    run: TrackedRun,
+    plan: Plan,
+    folder: Path,
+    listeners: Sequence[EpochSink] = (),
+    own_folder: Path | None = None,
+) -> Result:
     """Train a plan in an open run, test the best checkpoint and keep all there is to keep.
 
-    `listeners` are told of each epoch, after the run has recorded it.
+    `listeners` are told of each epoch, after the run has recorded it; `own_folder` is the user's own configuration.
     """
     record_start(run, plan)
+    for name in keep_own_code(run, plan.settings.plain(), own_folder):
+        console.print(f"too large to be kept with the run: {name}", soft_wrap=True, markup=False)
     history: dict[int, Mapping[str, float]] = {}
     seconds = fit(plan, [run.log_metrics, *listeners, history.__setitem__])
     metrics, best_epoch = test_best(plan)

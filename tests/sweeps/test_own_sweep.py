@@ -10,7 +10,7 @@ import pytest
 from cnnlab.sweeps.results import best_again
 from cnnlab.tracking.schema import Role, Tag
 from commands import run as run_door
-from sweep_commands import run, tracked_runs
+from sweep_commands import run, tracked, tracked_runs
 
 NET = """
 import torch
@@ -38,6 +38,8 @@ def test_it_searches_its_arguments_and_what_it_prints_and_keeps_runs_as_it_stand
     for command in (line, winner.data.tags[Tag.COMMAND], f"python train.py {winner.data.tags[Tag.OVERRIDES]}"):
         done = run_door(tmp_path, *shlex.split(command)[1:], "figures.enabled=false", "tracking.log_model=false")
         assert done.returncode == 0, done.stderr
+    kept = tracked(tmp_path).list_artifacts(winner.info.run_id, "code")
+    assert {item.path for item in kept} == {"code/nets.py", "code/conf"}
     repeated = [item for item in tracked_runs(tmp_path) if Tag.ROLE not in item.data.tags]
     assert {item.data.params["model.width"] for item in repeated} == {winner.data.params["model.width"]}
     same = [item.data.metrics["test/acc"] for item in repeated if item.data.params["seed"] == "1"]

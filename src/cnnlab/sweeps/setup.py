@@ -48,6 +48,7 @@ class Setup:
     data: DatasetCache
     folder: Path
     weights: WeightsCache = field(default_factory=WeightsCache)
+    own_folder: Path | None = None
 
     def configured(self, values: Mapping[str, object], run_name: str) -> DictConfig:
         """Return the configuration with the values and the name of one training."""

@@ -45,6 +45,6 @@ class Winner:
         tags[Tag.COMMAND] = f"{typed('train')} {overrides}"
         with open_run(settings.tracking, start_tags(plan) | tags) as run:
             trial.set_user_attr(RUN, run.run_id)
-            result = train_and_test(run, plan, setup.folder / f"seed{seed}")
+            result = train_and_test(run, plan, setup.folder / f"seed{seed}", own_folder=setup.own_folder)
             trial.set_user_attr(RESULT, result.metrics)
         return result.metrics[Metric.TEST_ACCURACY]

@@ -49,7 +49,8 @@ def main() -> None:
 
 def work(order: WorkerOrder) -> int:
     """Run trials until none is left; return the exit code."""
-    add_to_path(Path(order.own_folder) if order.own_folder else None)
+    own_folder = Path(order.own_folder) if order.own_folder else None
+    add_to_path(own_folder)
     process.begin(order.threads)
     process.begin_search()
     import mlflow
@@ -68,7 +69,7 @@ def work(order: WorkerOrder) -> int:
     mlflow.set_tracking_uri(OmegaConf.select(config, "tracking.uri"))
     goals = Goals(order.goals, order.upward)
     data = DatasetCache(test=order.search is None)
-    setup = Setup(config, order.overrides, order.parent_run, data, Path(order.folder))
+    setup = Setup(config, order.overrides, order.parent_run, data, Path(order.folder), own_folder=own_folder)
     sampler = pruner = None
     task: Callable[[optuna.Trial], float | list[float]] = Winner(setup, order.chosen)
     if order.search is not None:
