@@ -24,6 +24,7 @@ from cnnlab.models.summary import layer_table
 from cnnlab.networks import adaptation
 from cnnlab.plan import Plan, make_plan, read_training
 from cnnlab.portable import Portable, facts_about
+from cnnlab.settings.base import Called, Section
 from cnnlab.settings.commands import Training
 from cnnlab.settings.read import as_yaml, resolve
 from cnnlab.settings.training import measured
@@ -189,8 +190,14 @@ def settings_tags(settings: Training) -> dict[str, str]:
         Tag.REGULARIZATION: settings.regularization,
         Tag.OPTIMIZER: settings.optimizer,
     }
-    tags = {str(tag): str(section.name) for tag, section in named.items()}
+    tags = {str(tag): own_name(section) for tag, section in named.items()}
     return tags | {Tag.SEED: str(settings.seed)}
+
+
+def own_name(section: Section) -> str:
+    """Return the name of a section, for one of the user's own without a name that of its class or function."""
+    name = getattr(section, "name", None)
+    return section.target.rpartition(".")[2] if name is None and isinstance(section, Called) else str(name)
 
 
 def start_tags(plan: Plan) -> dict[str, str]:
