@@ -7,7 +7,7 @@ PORT ?= 5000
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
 # On the command line `model=` would overrule the network that an experiment or a resumed run names.
-MODEL := $(if $(filter model=% experiment=% resume=%,$(ARGS)),,model=deep_cnn)
+MODEL := $(if $(filter model=% experiment=% resume=% like=%,$(ARGS)),,model=deep_cnn)
 
 .DEFAULT_GOAL := help
 .PHONY: help train test ui report doctor lint format clean lock

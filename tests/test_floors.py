@@ -13,11 +13,13 @@ from commands import ROOT
 # From top to bottom; a module imports only what stands below it, or its own room. What is not named stands with its
 # room, the first part of its name; `cnnlab` itself is the version.
 FLOORS = (
-    ("train.py", "sweep.py", "evaluate.py", "predict.py", "export.py"),
+    ("train.py", "sweep.py", "evaluate.py", "predict.py", "export.py", "diff.py"),
     ("door", "__main__", "cnnlab"),
     ("library",),
-    ("sweeps", "evaluation", "prediction", "exporting"),
+    ("sweeps", "evaluation", "prediction", "exporting", "difference"),
     ("training", "checkpoint"),
+    ("like",),
+    ("stopping",),
     ("plan",),
     ("classifier", "figures", "report", "watching", "logged_model", "formats", "weights", "networks"),
     ("console", "tracking", "models", "data", "trainer", "optimizers", "measures", "losses", "portable"),
@@ -25,7 +27,7 @@ FLOORS = (
     ("cli",),
     ("help",),
     ("compose",),
-    ("settings",),
+    ("settings", "multirun"),
     ("metrics", "job"),
     ("signals", "quoting", "process", "errors", "start", "own_path", "tracking.schema", "answering"),
 )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from cnnlab.checkpoint import load_saved
+from cnnlab.data.drawing import MNIST, Frame
 from cnnlab.data.pixels import border_brightness
 from cnnlab.errors import UsageError
-from cnnlab.prediction import image_files, must_invert
+from cnnlab.prediction import frame_of, image_files, look_at, must_invert
 from commands import loaded, run
+from drawings import PAPERS, page
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +103,66 @@ def test_the_border_is_the_median_of_the_outermost_pixels():
     image[..., 1:3, 1:3] = 200
     image[..., 0, 0] = 255
     assert border_brightness(image) == 9
+
+
+class TestPages:
+    @pytest.fixture(scope="class")
+    def pages(self, tmp_path_factory):
+        """Large pages with a small test digit each, and an empty one."""
+        folder = tmp_path_factory.mktemp("pages")
+        data = loaded("digits")
+        for place in range(20):
+            paper = list(PAPERS)[place % len(PAPERS)]
+            corner = (17 * place, 390 - 19 * place)
+            drawn = page(paper, data.test_images[place, 0].numpy(), 60 + place, corner)
+            drawn.save(folder / f"{place:02d}_page.{'png' if place % 2 else 'jpg'}")
+            Image.fromarray(data.test_images[place, 0].numpy()).save(folder / f"{place:02d}_tight.png")
+        page("grey, with grain", None).save(folder / "x_empty.png")
+        return folder
+
+    def test_a_small_drawing_is_told_as_the_digit_it_is(self, trained, pages):
+        agreeing = {}
+        for center in ("auto", "false"):
+            done = run(trained.folder, "predict.py", "run=best", f"image={pages}", f"center={center}")
+            assert done.returncode == 0, done.stderr
+            found = table(done.stdout)
+            tight = [found[f"{place:02d}_tight.png"][0] for place in range(20)]
+            large = [found[f"{place:02d}_page.{'png' if place % 2 else 'jpg'}"][0] for place in range(20)]
+            agreeing[center] = sum(one == other for one, other in zip(tight, large, strict=True))
+            said = "drawings found on their page, scaled and centred: 20 of 41 (center=auto)"
+            assert (said in done.stdout) is (center == "auto")
+            assert ("x_empty.png: no drawing found on it" in done.stdout) is (center == "auto")
+        assert agreeing["auto"] >= 13 and agreeing["false"] <= 6, "three epochs have taught it not too much"
+
+    def test_a_tight_image_is_not_touched(self, trained, pages):
+        saved, settings = self.saved(trained), SimpleNamespace(invert="auto", center="auto")
+        for path in sorted(pages.glob("*_tight.png")):
+            look = look_at(path, saved, settings, frame_of(saved, "auto"))
+            assert not look.centered and not look.inverted
+            assert np.array_equal(look.image[0].numpy(), np.asarray(Image.open(path)))
+
+    def test_what_is_said_about_the_ink_is_believed(self, trained, pages):
+        saved = self.saved(trained)
+        dark, light = pages / "01_page.png", pages / "03_page.png"
+        for path, invert, found in ((dark, True, True), (light, False, True), (dark, False, False)):
+            look = look_at(path, saved, SimpleNamespace(invert=invert, center="auto"), frame_of(saved, "auto"))
+            assert look.centered is found and look.empty is not found
+
+    def test_photos_are_never_centred(self, trained):
+        saved = self.saved(trained)
+        photos = replace(saved, description=saved.description.model_copy(update={"border": 120.0, "frame": None}))
+        assert frame_of(photos, "auto") is None
+        with pytest.raises(UsageError, match="center=true needs a classifier of grey drawings"):
+            frame_of(photos, True)
+
+    def test_only_drawings_of_one_size_are_centred_unasked(self, trained):
+        saved = self.saved(trained)
+        clothes = replace(saved, description=saved.description.model_copy(update={"frame": (0.8, 0.9, 1.0)}))
+        assert frame_of(clothes, "auto") is None and frame_of(clothes, True) == Frame(0.8, 0.9, 1.0)
+        older = replace(saved, description=saved.description.model_copy(update={"frame": None}))
+        assert frame_of(older, "auto") is None and frame_of(older, True) == MNIST
+
+    @staticmethod
+    def saved(trained):
+        (checkpoint,) = trained.folder.glob("outputs/**/*.ckpt")
+        return load_saved(checkpoint)

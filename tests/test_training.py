@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -111,17 +112,24 @@ class TestRecord:
 
     def test_the_line_that_uses_the_model_works_from_any_folder(self, trained, tmp_path):
         (line,) = re.findall(r"^use it +(import mlflow; .*)$", trained.output, re.MULTILINE)
-        script = f"import numpy\n{line}\nprint(model.predict(numpy.zeros((3, 1, 28, 28), 'float32')).shape)"
+        script = (
+            "import sys; sys.modules['cnnlab'] = None  # as where it is not installed\n"
+            f"import numpy\n{line}\n"
+            "images = numpy.zeros((3, 1, 28, 28), 'uint8')\n"
+            "named = model.predict(images, params={'labels': True})\n"
+            "print(model.predict(images).shape, *named.columns, *model.metadata.metadata['class_names'])"
+        )
         done = subprocess.run(
             [sys.executable, "-c", script], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
         )
-        assert done.stdout.strip() == "(3, 10)", done.stderr
+        names = " ".join(map(str, range(10)))
+        assert done.stdout.strip() == f"(3, 10) class probability probabilities {names}", done.stderr
         assert not list(tmp_path.iterdir()), "no stray store"
 
     def test_logged_model_predicts_the_checkpoints_classes_for_any_batch_size(self, trained):
         mlflow.set_tracking_uri(trained.uri)
         (model,) = mlflow.search_logged_models([trained.run.info.experiment_id], output_format="list")
-        predictor = mlflow.pyfunc.load_model(model.model_uri)
+        predictor, graph = mlflow.pyfunc.load_model(model.model_uri), mlflow.pytorch.load_model(model.model_uri)
         (file,) = (trained.folder / "outputs").glob("*/*/checkpoints/*.ckpt")
         data = loaded("digits")
         network = load_saved(file).classifier.network
@@ -130,8 +138,30 @@ class TestRecord:
             with torch.no_grad():
                 expected = network(images / 255).softmax(1).numpy()
             probabilities = predictor.predict(images.numpy())
+            assert probabilities.dtype == np.float32
+            np.testing.assert_array_equal(predictor.predict(data.test_images[:size].numpy()), probabilities)
+            np.testing.assert_array_equal(graph(images).detach().numpy(), probabilities)
             np.testing.assert_allclose(probabilities, expected, atol=1e-5)
             np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+            named = predictor.predict(images.numpy(), params={"labels": True})
+            assert list(named["class"]) == [data.class_names[index] for index in expected.argmax(1)]
+            np.testing.assert_allclose(named["probability"], expected.max(1), atol=1e-5)
+            np.testing.assert_allclose([list(row.values()) for row in named["probabilities"]], expected, atol=1e-5)
+            assert list(named["probabilities"][0]) == list(data.class_names)
+
+    @pytest.mark.parametrize(
+        ("images", "words"),
+        [
+            (np.zeros((7, 1, 5, 28), "float32"), r"takes .* \[N, 1, 28, 28\]; given are float32 \[7, 1, 5, 28\]"),
+            (np.full((1, 1, 28, 28), -1.0), r"given are values -1.0 to -1.0"),
+            (np.full((1, 1, 28, 28), "a"), r"given are <U1"),
+        ],
+    )
+    def test_logged_model_refuses_what_are_no_pixels(self, trained, images, words):
+        mlflow.set_tracking_uri(trained.uri)
+        (model,) = mlflow.search_logged_models([trained.run.info.experiment_id], output_format="list")
+        with pytest.raises(ValueError, match=words):
+            mlflow.pyfunc.load_model(model.model_uri).predict(images)
 
 
 class TestSeeds:
@@ -165,8 +195,20 @@ class TestEnd:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 128 + number
         assert statuses(tmp_path) == ["KILLED"]
-        assert errors.strip().splitlines()[-1] == f"error: stopped by {number.name}"
         assert "Traceback" not in errors
+        stopped, kept, measure, again = errors.strip().splitlines()[-4:]
+        assert stopped == f"error: stopped by {number.name}"
+        told = re.fullmatch(
+            r"MLflow run (\w+) is KILLED; kept is the checkpoint of epoch (\d+) \(val/loss (.+)\)", kept
+        )
+        run_id, epoch, loss = told.groups()
+        client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+        metrics = client.get_run(run_id).data.metrics
+        assert metrics["best_epoch"] == int(epoch) and f"{metrics['best/val/loss']:.4f}" == loss
+        assert measure == f"measure it: python evaluate.py run={run_id}"
+        done = run(tmp_path, *shlex.split(measure)[3:], "figures.enabled=false")
+        assert done.returncode == 0 and "test/acc" in done.stdout, done.stderr
+        assert again.startswith("start again: python") and "train.py model=dnn trainer.max_epochs=100000" in again
 
     def test_failing_run_is_failed_and_keeps_its_error(self, tmp_path):
         # Without validation batches there is no val/loss to choose the checkpoint by: Lightning raises after an epoch.

@@ -88,6 +88,14 @@ def test_help_follows_the_groups_that_were_chosen(tmp_path):
     assert done.returncode == 2 and "did you mean 'mlp'?" in done.stderr
 
 
+def test_help_lists_a_users_own_options_too(tmp_path):
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "tiny.yaml").write_text("defaults: [mlp]\n\nname: tiny\n")
+    for own in ([], ["--config-dir=conf"], ["--config-dir", "conf"]):
+        said = " ".join(run(tmp_path, "train.py", *own, "model=tiny", "--help").stdout.split())
+        assert "simple_cnn, tiny" in said and "model.name=tiny" in said, own
+
+
 def test_epoch_lines_fit_80_columns(trained):
     lines = [line for line in trained.output.splitlines() if line.startswith("epoch ")]
     assert len(lines) == 3 and max(map(len, lines)) <= 80

@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "measure a trained classifier and draw what it does",
     "predict": "ask a trained classifier about images",
     "export": "write a trained classifier for other programs: ONNX, torch.export, weights",
+    "diff": "what differs between two runs: settings, code, data, results",
     "report": "a leaderboard of all runs: mean and spread over seeds",
     "ui": "open MLflow's pages over the runs",
     "doctor": "examine the store of the runs and this installation",

@@ -19,9 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnlab import process
 from cnnlab.errors import Incomplete, UsageError, disk_is_full
 from cnnlab.job import job_of_hydra
+from cnnlab.multirun import Ending, ending_of, show_summary
 from cnnlab.own_path import add_to_path
-from cnnlab.quoting import quote_texts
-from cnnlab.signals import Interruption, interruptible
+from cnnlab.quoting import name_words, quote_texts
+from cnnlab.signals import Interruption, interruptible, notes_of
 from cnnlab.start import CONF, own_folder
 
 USAGE = 2
@@ -32,7 +33,9 @@ RUN = {
     "evaluate": ("cnnlab.evaluation", "evaluate"),
     "predict": ("cnnlab.prediction", "predict"),
     "export": ("cnnlab.exporting", "export"),
+    "diff": ("cnnlab.difference", "diff"),
 }
+WORDS = {"diff": ("a", "b")}  # what the bare words of a command are the values of
 OWN_FOLDER = ("--config-dir", "-cd")
 _codes = [0]
 _begun: list[Path] = []  # folders of the jobs whose configuration was composed
@@ -41,7 +44,7 @@ _begun: list[Path] = []  # folders of the jobs whose configuration was composed
 def enter(door: str) -> NoReturn:
     """Run the command `door` for each job of its command line and exit with the worst of their codes."""
     process.set_environment()
-    sys.argv[1:] = with_own_folder(quote_texts(sys.argv[1:]))
+    sys.argv[1:] = with_own_folder(quote_texts(name_words(sys.argv[1:], WORDS.get(door, ()))))
     debugging = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it cannot compose, and does not print it
     try:
@@ -67,14 +70,22 @@ def enter(door: str) -> NoReturn:
 def run_jobs(door: str) -> None:
     """Let Hydra compose the command line and run each of its jobs; a multirun has several."""
 
-    def run(config: DictConfig) -> None:
-        with plain_errors():
-            module, function = RUN[door]
-            job = job_of_hydra(config)
-            add_to_path(job.own_folder)
-            getattr(import_module(module), function)(job)
+    endings: list[Ending] = []
 
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=door)(run)()
+    def run(config: DictConfig) -> None:
+        job = job_of_hydra(config)
+        with plain_errors(), ending_of(job, endings) as ending:
+            add_to_path(job.own_folder)
+            module, function = RUN[door]
+            result = getattr(import_module(module), function)(job)
+            if door == "train":
+                ending.fill(result)
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=door)(run)()
+    finally:
+        if door == "train":
+            show_summary(endings)
 
 
 def with_own_folder(arguments: list[str]) -> list[str]:
@@ -122,6 +133,8 @@ def plain_errors() -> Iterator[None]:
         _codes.append(1)
     except Interruption as interruption:
         tell([f"stopped by {interruption.name}"])
+        for line in notes_of(interruption):
+            print(line, file=sys.stderr)
         sys.exit(interruption.exit_code)
 
 

@@ -8,7 +8,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 
 from cnnlab.errors import one_line, unknown
 from cnnlab.settings.base import Section
-from cnnlab.settings.commands import Evaluation, Export, Prediction, Training
+from cnnlab.settings.commands import Difference, Evaluation, Export, Prediction, Training
 from cnnlab.settings.keys import keys, nearest_key
 from cnnlab.settings.sweep import Sweep
 
@@ -22,7 +22,9 @@ def composing_error(error: Exception, door: str) -> str:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return unknown(group, name, error.options)
     if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
+        key, equals, value = error.override.partition("=")
+        if not equals:
+            return f"{error.override!r} is too many: {door} takes KEY=VALUE (--help lists them)"
         if not value.startswith(("[", "{")):
             return f"{error.override} cannot be read; put its value into quotes: \"{key}='{value}'\""
     text = str(error)
@@ -41,6 +43,7 @@ SECTIONS: dict[str, dict[str, type[Section]]] = {
     "evaluate": {"": Evaluation},
     "predict": {"": Prediction},
     "export": {"": Export},
+    "diff": {"": Difference},
 }
 
 

@@ -9,14 +9,12 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
-from pydantic import Discriminator
-from pydantic.fields import FieldInfo
 
 from cnnlab.compose import SECTIONS
 from cnnlab.errors import shown
 from cnnlab.job import search_path
-from cnnlab.settings.base import Own, Section, ToldBy
-from cnnlab.settings.keys import sections_of
+from cnnlab.settings.base import Own, Section
+from cnnlab.settings.keys import section_class
 from cnnlab.settings.read import allowed
 from cnnlab.start import CONF, typed
 
@@ -36,7 +34,7 @@ def help_text(door: str, arguments: Sequence[str]) -> str:
         config = compose(door, overrides, return_hydra_config=True)
         loader = GlobalHydra.instance().config_loader()
         groups = [group for group in config.hydra.runtime.choices if not group.startswith("hydra/")]
-        options = {group: loader.get_group_options(group) for group in groups}
+        options = {group: loader.get_group_options(group, config_name=door, overrides=overrides) for group in groups}
     about = OmegaConf.to_container(config.hydra.help, resolve=True)
     del config.hydra
     values = OmegaConf.to_container(config, resolve=False)
@@ -66,7 +64,7 @@ def settings_lines(kind: type[Section], values: Mapping[str, object], path: str 
     for name, field in kind.model_fields.items():
         key = field.alias or name
         value = values.get(key)
-        section = _chosen(field, value)
+        section = section_class(field, value)
         if section is not None and isinstance(value, Mapping):
             yield from settings_lines(section, value, f"{path}{key}.")
         elif section is None:
@@ -80,17 +78,6 @@ def settings_lines(kind: type[Section], values: Mapping[str, object], path: str 
     for key, value in values.items():
         if key not in ("_target_", "name"):
             yield f"{path}{key}={_short(value)}: an argument of your own code"
-
-
-def _chosen(field: FieldInfo, value: object) -> type[Section] | None:
-    """Return the class that reads a section with this value; None for a plain field."""
-    choices = sections_of(field.annotation, field.metadata)
-    if "" in choices or not choices:
-        return choices.get("")
-    for item in field.metadata:
-        if isinstance(item, Discriminator) and isinstance(item.discriminator, ToldBy):
-            return choices.get(str(item.discriminator(value)), next(iter(choices.values())))
-    return None
 
 
 def _short(value: object) -> str:

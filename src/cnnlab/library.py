@@ -28,11 +28,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from cnnlab import evaluation, prediction, process, training
+from cnnlab import evaluation, exporting, prediction, process, training
 from cnnlab.checkpoint import find_saved
 from cnnlab.classifier import Classifier
 from cnnlab.compose import composing_error
 from cnnlab.errors import UsageError
+from cnnlab.exporting import Exported
 from cnnlab.job import Job, compose_job
 from cnnlab.own_path import add_to_path
 from cnnlab.portable import Portable
@@ -192,6 +193,12 @@ def predict(*overrides: str, config_dir: Folder | None = None, folder: Folder | 
         named = dict(zip(answers.class_names, probabilities.tolist(), strict=True))
         rows[str(path)] = {"class": answers.class_names[best], "probability": float(probabilities[best]), **named}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("image")
+
+
+def export(*overrides: str, config_dir: Folder | None = None, folder: Folder | None = None) -> Exported:
+    """Write a trained classifier for other programs, as `python export.py OVERRIDES` does; return where it is."""
+    with asked("export", overrides, config_dir, folder) as job:
+        return exporting.export(job)
 
 
 def load(run: str | None = None, *overrides: str, checkpoint: Folder | None = None) -> Model:

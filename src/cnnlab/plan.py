@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from cnnlab.classifier import Classifier, MakeOptimizer, MakeScheduler, Schedule
 from cnnlab.data import LoadData, augmentation, load
+from cnnlab.data.drawing import measure_frame
 from cnnlab.data.images import ImageData
 from cnnlab.data.module import ImageDataModule
 from cnnlab.data.pixels import border_brightness
@@ -160,6 +161,8 @@ def build_classifier(
     if problems:
         raise UsageError(*problems)
     assert network is not None and start is not None
+    border = border_brightness(train_images)
+    frame = measure_frame(train_images, border)
     description = Description(
         format=FORMAT,
         dataset=settings.dataset,
@@ -169,7 +172,8 @@ def build_classifier(
         class_names=data.class_names,
         images=images,
         loss="own" if isinstance(settings.loss, Own) else "cross_entropy",
-        border=border_brightness(train_images),
+        frame=astuple(frame) if frame else None,
+        border=border,
     )
     parts = (scaling, network, settings.regularization, make_optimizer, make_scheduler, description.plain())
     return Classifier(*parts, changes, measures, loss), start

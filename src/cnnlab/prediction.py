@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich import box
@@ -16,7 +17,8 @@ from torch import Tensor
 from cnnlab import process
 from cnnlab.checkpoint import Saved, find_saved
 from cnnlab.console import console
-from cnnlab.data.pixels import border_brightness, read_image, readable_extensions
+from cnnlab.data.drawing import CLEARLY, LOOKED_AT, MNIST, Frame, find_drawing, framed, stands_well
+from cnnlab.data.pixels import border_brightness, read_image, read_page, readable_extensions
 from cnnlab.errors import Incomplete, UsageError, one_line
 from cnnlab.figures.canvas import lettering
 from cnnlab.figures.samples import draw_probabilities
@@ -26,9 +28,18 @@ from cnnlab.settings.dataset import ImageFolder
 from cnnlab.settings.read import read, resolve
 
 MIDDLE = 127.5
-CLEARLY = 64  # levels from black or white that count as a dark or a light background
 PER_PICTURE = 10
 NAMED = 3  # classes named beside the most probable one in the table
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One image as the network sees it, uint8 [C, H, W], and what was done to it; `empty`: no drawing was found."""
+
+    image: Tensor
+    inverted: bool
+    centered: bool = False
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,24 +58,17 @@ def predict(job: Job) -> Answers:
     """
     process.begin()
     settings = read(Prediction, resolve(job.config))
-    invert = settings.invert
     paths = image_files(settings.image)
     saved = find_saved(settings)
-    found, failures = read_all(paths, saved)
-    inverted = [
-        path
-        for path, image in found.items()
-        if (must_invert(image, saved.description.border) if invert == "auto" else invert)
-    ]
-    images = torch.stack([255 - image if path in inverted else image for path, image in found.items()])
+    frame = frame_of(saved, settings.center)
+    seen, failures = look_at_all(paths, saved, settings, frame)
+    found = {path: look.image for path, look in seen.items()}
+    images = torch.stack(list(found.values()))
     with torch.inference_mode():
         probabilities = torch.cat([saved.classifier(part).softmax(dim=1) for part in images.split(1000)])
 
     console.print(probability_table(list(found), probabilities, saved.class_names))
-    if inverted:
-        console.print(
-            f"read as dark on light and inverted: {len(inverted)} of {len(found)} (invert={str(invert).lower()})"
-        )
+    tell_what_was_done(seen, settings)
     for picture in draw(job.folder, list(found), images, probabilities, saved.class_names):
         console.print(f"picture: {picture}", soft_wrap=True)
     if len(paths) > 1:
@@ -109,20 +113,74 @@ def image_files(image: object) -> list[Path]:
     return files
 
 
-def read_all(paths: list[Path], saved: Saved) -> tuple[dict[Path, Tensor], list[str]]:
-    """Return the images as the network takes them, uint8 [C, H, W], and a line for each that cannot be read."""
-    channels, height, width = saved.input_shape
-    dataset = saved.description.dataset
-    resize = dataset.resize if isinstance(dataset, ImageFolder) else "stretch"
+def look_at_all(
+    paths: list[Path], saved: Saved, settings: Prediction, frame: Frame | None
+) -> tuple[dict[Path, Look], list[str]]:
+    """Return the images as the network takes them, and a line for each that cannot be read."""
     images, failures = {}, []
     for path in paths:
         try:
-            images[path] = read_image(path, channels, (height, width), resize)
+            images[path] = look_at(path, saved, settings, frame)
         except Exception as error:  # a damaged file can raise almost anything in a decoder
             failures.append(f"image={path} cannot be read: {one_line(error)}")
     if not images:
         raise UsageError(*failures)
     return images, failures
+
+
+def look_at(path: Path, saved: Saved, settings: Prediction, frame: Frame | None) -> Look:
+    """Return one image as the network takes it; raises Pillow's own errors for a file that cannot be read.
+
+    With a `frame`, a drawing on a page is put into it. A file of the network's own size is taken for such a drawing as
+    it is, and with center=auto also one that stands as the training images' do.
+    """
+    channels, height, width = saved.input_shape
+    dataset, border = saved.description.dataset, saved.description.border
+    resize = dataset.resize if isinstance(dataset, ImageFolder) else "stretch"
+    image = read_image(path, channels, (height, width), resize)
+    invert = must_invert(image, border) if settings.invert == "auto" else settings.invert
+    look = Look(255 - image if invert else image, inverted=invert)
+    if frame is None or border is None:
+        return look
+    page = read_page(path, LOOKED_AT)
+    if settings.center == "auto" and (page.shape == (height, width) or stands_well(look.image, border, frame)):
+        return look
+    # Ink is light where the classifier knows it so, and dark if the image is to be inverted; or the other way round.
+    light = border < MIDDLE
+    drawing = find_drawing(page, None if settings.invert == "auto" else settings.invert == light)
+    if drawing is None:
+        return replace(look, empty=True)
+    return Look(framed(drawing, (height, width), frame, border), inverted=drawing.dark == light, centered=True)
+
+
+def frame_of(saved: Saved, center: bool | Literal["auto"]) -> Frame | None:
+    """Return how drawings are to stand in their images; None where the images are to be taken as they are.
+
+    Raises UsageError where drawings cannot be told from their ground.
+    """
+    described = saved.description.frame
+    frame = Frame(*described) if described else None
+    if center == "auto":
+        return frame if frame and frame.normalized and saved.input_shape[0] == 1 else None
+    if not center:
+        return None
+    border = saved.description.border
+    if saved.input_shape[0] != 1 or border is None or min(border, 255 - border) > CLEARLY:
+        raise UsageError("center=true needs a classifier of grey drawings on a plain ground; this one knows others")
+    return frame or MNIST
+
+
+def tell_what_was_done(seen: Mapping[Path, Look], settings: Prediction) -> None:
+    """Print how many images were inverted and centred, and which pages are empty."""
+    inverted, centered = sum(look.inverted for look in seen.values()), sum(look.centered for look in seen.values())
+    if inverted:
+        given = f"invert={str(settings.invert).lower()}"
+        console.print(f"read as dark on light and inverted: {inverted} of {len(seen)} ({given})")
+    if centered:
+        given = f"center={str(settings.center).lower()}"
+        console.print(f"drawings found on their page, scaled and centred: {centered} of {len(seen)} ({given})")
+    for path in (path for path, look in seen.items() if look.empty):
+        console.print(f"{path.name}: no drawing found on it, the answer means nothing", soft_wrap=True, markup=False)
 
 
 def must_invert(image: Tensor, border: float | None) -> bool:

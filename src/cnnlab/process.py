@@ -30,6 +30,9 @@ IGNORED_WARNINGS = (
     ".*No complete tensor found.*",
     # Lightning asks whether an empty list of validation batches was the intention. It was.
     "Total length of `list` across ranks is zero",
+    # Of files that are somebody else's; cnnlab says in a line what it makes of them.
+    "Detected pickle protocol",
+    "Validating sparse tensor invariants",
     # Frozen layers are in evaluation mode, so that their statistics stay as they are.
     r"Found \d+ module\(s\) in eval mode at the start of training",
 )

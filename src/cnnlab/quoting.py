@@ -12,6 +12,9 @@ TEXTS = (
     "run",
     "path",
     "init_from",
+    "like",
+    "a",
+    "b",
     "dataset.path",
     "dataset.root",
     "dataset.name",
@@ -23,16 +26,24 @@ TEXTS = (
 )
 OVERRIDE = re.compile(rf"(\+{{0,2}}(?:{'|'.join(map(re.escape, TEXTS))}))=(.*)", re.DOTALL)
 PLAIN = re.compile(r"(?![\d.+-])[A-Za-z0-9_./@%+-]*")  # what Hydra takes for the text it is; not a number
+VALUED = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")  # take a value
 MULTIRUN = ("-m", "--multirun")
+# With like=RUN the settings are another run's: Hydra must not look for keys among the defaults.
+LIKE = re.compile(r"like=(?!null$).+", re.DOTALL)
+DOTTED = re.compile(r"(?!hydra\.)[A-Za-z_][\w-]*(?:\.[\w-]+)+=.*", re.DOTALL)
 
 
 def quote_texts(arguments: Sequence[str]) -> list[str]:
     """Return a command's arguments with the values of `TEXTS` in quotes where Hydra would read something else in them.
 
-    Left as they are: values in quotes, null, interpolations, and the commas of a multirun.
+    Left as they are: values in quotes, null, interpolations, and the commas of a multirun. Beside like=RUN, which says
+    what keys there are, other keys are forced with `++`; they are checked with all others later.
     """
     several = any(item in MULTIRUN for item in arguments)
-    return [_quoted(item, several) for item in arguments]
+    quoted = [_quoted(item, several) for item in arguments]
+    if not any(map(LIKE.fullmatch, quoted)):
+        return quoted
+    return [f"++{item}" if DOTTED.fullmatch(item) else item for item in quoted]
 
 
 def _quoted(argument: str, several: bool) -> str:
@@ -46,3 +57,18 @@ def _quoted(argument: str, several: bool) -> str:
     # A backslash is one, except before a quote.
     escaped = re.sub(r"(\\*)(?:'|$)", lambda end: end[1] * 2 + ("\\'" if end[0].endswith("'") else ""), value)
     return f"{key}='{escaped}'"
+
+
+def name_words(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Return a command's arguments with its bare words as the values of `keys`, in turn: Hydra takes no bare words.
+
+    What is neither an option, nor the value of one, nor KEY=VALUE is a word; those beyond the keys stay as they are.
+    """
+    named: list[str] = []
+    free = [key for key in keys if not any(item.startswith(f"{key}=") for item in arguments)]
+    of_option = False
+    for item in arguments:
+        word = not of_option and not item.startswith(("-", "+", "~")) and "=" not in item
+        of_option = item in VALUED
+        named.append(f"{free.pop(0)}={item}" if word and free else item)
+    return named

@@ -20,6 +20,15 @@ class Interruption(BaseException):
         self.exit_code = 128 + number
 
 
+def notes_of(interruption: BaseException | None) -> list[str]:
+    """Return what was noted on an interruption, or on the first one where a second signal followed."""
+    while interruption is not None:
+        if notes := getattr(interruption, "__notes__", None):
+            return list(notes)
+        interruption = interruption.__context__
+    return []
+
+
 def _raise(number: int, frame: FrameType | None) -> None:
     raise Interruption(number)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
-from cnnlab import process
+from cnnlab import like, process
 from cnnlab.console import EpochLines, console, show_closing
 from cnnlab.errors import UsageError
 from cnnlab.figures.draw import Subject, draw_all
@@ -22,12 +22,13 @@ from cnnlab.metrics import class_metrics
 from cnnlab.models import parameter_count
 from cnnlab.models.summary import layer_table
 from cnnlab.networks import adaptation
-from cnnlab.plan import Plan, make_plan, read_training
+from cnnlab.plan import Plan, make_plan
 from cnnlab.portable import Portable, facts_about
 from cnnlab.settings.base import Called, Section
 from cnnlab.settings.commands import Training
-from cnnlab.settings.read import as_yaml, resolve
+from cnnlab.settings.read import as_yaml
 from cnnlab.settings.training import measured
+from cnnlab.stopping import keeping_best
 from cnnlab.tracking.history import at_epoch, epoch_history
 from cnnlab.tracking.logger import EpochSink
 from cnnlab.tracking.own_code import keep_own_code
@@ -39,7 +40,7 @@ from cnnlab.tracking.provenance import (
     uncommitted_diff,
 )
 from cnnlab.tracking.run import TrackedRun, open_run
-from cnnlab.tracking.schema import VALIDATION, Metric, Tag
+from cnnlab.tracking.schema import DIFF_FILE, ENVIRONMENT_FILE, SETTINGS_FILE, VALIDATION, Metric, Tag
 from cnnlab.tracking.store import absolute_uri, page_of
 
 
@@ -68,18 +69,22 @@ def train(job: Job) -> Result | None:
     """
     started = time.perf_counter()
     process.begin()
-    settings = read_training(resolve(job.config))
+    job, settings, origin = like.start(job)
     process.seed(settings.seed)
     plan = make_plan(settings, job.folder)
 
-    tags = start_tags(plan) | command_tags(job)
+    tags = start_tags(plan) | command_tags(job) | (origin.tags if origin else {})
     with open_run(settings.tracking, tags) if plan.trainer.is_global_zero else nullcontext() as run:
         if run is None:  # another process of this training has the run
             fit(plan, [])
             test_best(plan)
             return None
+        for line in origin.describe(settings) if origin else ():
+            console.print(line, soft_wrap=True, markup=False)
         introduce(run, plan)
-        result = train_and_test(run, plan, job.folder, [EpochLines(plan.trainer.max_epochs)], job.own_folder)
+        lines = EpochLines(plan.trainer.max_epochs)
+        with keeping_best(run, plan, job):
+            result = train_and_test(run, plan, job.folder, [lines], job.own_folder)
 
     show_closing(closing_rows(result, run, plan, time.perf_counter() - started))
     return result
@@ -138,8 +143,7 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
         Metric.EPOCHS: epochs,
         Metric.TRAINING_SECONDS: result.training_seconds,
     }
-    chosen = [f"{VALIDATION}{name}" for name in measured(plan.settings.metrics)]
-    history = epoch_history(run.client, run.run_id, chosen)
+    history = epoch_history(run.client, run.run_id, plan.settings.chosen_monitors)
     run.log_metrics(best_epoch, result.metrics | ending | at_epoch(history, best_epoch))
     if best_epoch != epochs:
         # MLflow shows and sorts by what stands at the last step: let that be the kept checkpoint's.
@@ -221,8 +225,8 @@ def introduce(run: TrackedRun, plan: Plan) -> None:
     if note := adaptation(plan.classifier.network, plan.settings, plan.data.input_shape):
         console.print(note, soft_wrap=True, markup=False)
     console.print(
-        f"{plan.data.name}: {sizes['train']} training, {sizes['validation']} validation, {sizes['test']} test images; "
-        f"run {run.run_id}",
+        f"{plan.data.name}: {sizes['train']} training, {sizes['validation']} validation, {sizes['test']} test images\n"
+        f"MLflow run {run.run_id}",
         soft_wrap=True,
     )
 
@@ -231,10 +235,10 @@ def record_start(run: TrackedRun, plan: Plan) -> None:
     """Keep what is known before the first step: configuration, data, code and environment."""
     data = plan.data
     run.log_parameters(plan.settings.flat())
-    run.log_text(as_yaml(plan.settings), "config.yaml")
-    run.log_text(environment(), "environment.txt")
+    run.log_text(as_yaml(plan.settings), SETTINGS_FILE)
+    run.log_text(environment(), ENVIRONMENT_FILE)
     if diff := uncommitted_diff(Path.cwd()):
-        run.log_text(diff, "uncommitted.diff")
+        run.log_text(diff, DIFF_FILE)
     profile = {"classes": data.classes, "image": list(data.input_shape), **plan.data_module.sizes}
     dataset = Dataset(
         name=data.name,

@@ -9,16 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from cnnlab.data.scaling import Scaling
-from cnnlab.figures import diagram, fonts
+from cnnlab.figures import diagram, fonts, samples
 from cnnlab.figures.canvas import lettering, shorten
 from cnnlab.figures.curves import draw_learning_curves
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.metrics import Predictions
-from cnnlab.models import MLP, ConvNet
+from cnnlab.models import MLP, ConvNet, structure
+from cnnlab.plan import build_network
 from cnnlab.settings.commands import Figures
+from commands import settings
 
 SETTINGS = Figures(enabled=True, skip_epochs=2, mistakes=12, samples=10, diagram=True)
 HISTORY = {
@@ -35,6 +38,7 @@ PICTURES = (
     "samples",
     "filters",
     "feature_maps",
+    "network",
 )
 
 
@@ -164,19 +168,37 @@ class TestCurves:
 
 
 class TestDiagram:
-    def test_without_dot_a_line_says_so_and_the_source_is_kept(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize(("model", "layers"), [("mlp", 6), ("deep_cnn", 19), ("fashion_cnn", 14)])
+    def test_every_layer_is_on_a_picture_of_about_a_thousand_pixels(self, tmp_path, model, layers):
+        chosen = settings(f"model={model}", "regularization=dropout")
+        network = build_network(chosen.model, chosen.regularization, (1, 28, 28), 10)
+        assert len(structure.parts(network, (1, 28, 28))) + 1 == layers
+        wide = opened(diagram.draw_network(tmp_path, network, (1, 28, 28))).shape[1]
+        assert 500 < wide < 1100
+
+    def test_a_card_tells_kind_name_shape_and_parameters(self, tmp_path, monkeypatch):
+        texts = []
+        monkeypatch.setattr(diagram, "draw_card", lambda axes, left, top, *card: texts.append(card[:3]))
+        diagram.draw_network(tmp_path, convnet((1, 28, 28), 3), (1, 28, 28))
+        assert texts[0] == ("input", "", "1 x 28 x 28")
+        assert texts[1] == ("Conv2d 3 x 3", "conv1", "4 x 28 x 28\n40")
+        assert ("Dropout 0.1", "dropout1", "4 x 14 x 14\n") in texts
+
+    def test_no_program_beside_python_is_needed(self, tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", str(tmp_path))
-        assert diagram.draw_network(tmp_path, convnet((1, 28, 28), 3), (1, 28, 28)) == diagram.NO_DOT
-        source = (tmp_path / "network.gv").read_text()
-        assert "Conv2d" in source and "(1, 8, 14, 14)" in source
+        names = ["a", "b", "c"]
+        assert drawn(tmp_path, convnet((1, 28, 28), 3), (1, 28, 28), names, torch.tensor([0, 1, 2])) == []
+        opened(tmp_path / "network.png")
 
-    def test_a_network_that_cannot_be_followed_is_told_in_one_line(self, tmp_path):
-        class Picky(torch.nn.Module):
-            def forward(self, images):
-                raise ValueError("only on Sundays")
 
-        line = diagram.draw_network(tmp_path, Picky(), (1, 28, 28))
-        assert line is not None and line.startswith("figures: no network diagram") and "\n" not in line
+def test_the_colours_of_the_bars_are_explained(tmp_path, monkeypatch):
+    legends = []
+    monkeypatch.setattr(Figure, "legend", lambda figure, handles, **_: legends.append(handles))
+    images, probabilities = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.eye(2)
+    samples.draw_probabilities(tmp_path / "a.png", images, probabilities, ["a", "b"], ["", ""], [0, 0])
+    samples.draw_probabilities(tmp_path / "b.png", images, probabilities, ["a", "b"], ["", ""])
+    words = [[patch.get_label() for patch in handles] for handles in legends]
+    assert words == [["true class", "predicted, but wrong", "another class"], ["predicted", "another class"]]
 
 
 class TestLettering:

@@ -235,3 +235,29 @@ def test_since():
     assert abs(parse_since("2w") - (datetime.now(UTC) - timedelta(days=14))) < timedelta(minutes=1)
     with pytest.raises(UsageError):
         parse_since("7 days")
+
+
+class TestFormats:
+    def test_a_pipe_gets_markdown_and_an_option_anything(self, store, tmp_path, capsys):
+        printed = {}
+        for name in (None, "markdown", "csv", "table"):
+            assert main(["--format", name] if name else []) == 0
+            printed[name] = capsys.readouterr().out
+        assert printed[None].splitlines()[3:] == printed["markdown"].splitlines()[3:]
+        assert printed["csv"] == (tmp_path / "reports" / "leaderboard.csv").read_text()
+        assert printed["table"].splitlines()[1].split()[:2] == ["what", "test"]
+
+    def test_a_table_of_any_width_keeps_every_number_and_command(self, store, monkeypatch, capsys):
+        monkeypatch.setenv("COLUMNS", "80")
+        assert main(["--format", "table", "--dataset", "mnist"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        command = "1. python train.py -m experiment=mnist_dnn seed=1,2,3"
+        assert command in lines and max(len(line) for line in lines if line != command) <= 80
+        first, second, third = (line.split() for line in lines[3:6])
+        assert first == ["1", "mnist_dnn", "0.9700", "3", "0.9631"]
+        assert second == ["mnist", "dnn", "none", "cpu", "±", "0.0100", "yes"]
+        assert third == ["51,450", "parameters"]
+
+    def test_a_mistyped_format_is_told_with_the_nearest(self, store, capsys):
+        assert main(["--format", "markdwn"]) == 2
+        assert "did you mean 'markdown'?" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from cnnlab.optimizers import OPTIMIZERS
 from cnnlab.plan import scheduler_maker
 from cnnlab.settings import commands, dataset, description, model, training
 from cnnlab.settings.base import Own, Section
-from cnnlab.settings.commands import Evaluation, Prediction, Training
+from cnnlab.settings.commands import Evaluation, Export, Prediction, Training
 from cnnlab.settings.read import allowed, examine, names_of, read
 from cnnlab.tracking.schema import MEASURES, Measure
 from commands import ROOT, composed
@@ -41,7 +41,7 @@ class TestShipped:
             assert getattr(settings, group).name == {"torchvision": "resnet18"}.get(file.stem, file.stem)
             assert not isinstance(getattr(settings, group), Own)
 
-    @pytest.mark.parametrize(("kind", "name"), [(Evaluation, "evaluate"), (Prediction, "predict")])
+    @pytest.mark.parametrize(("kind", "name"), [(Evaluation, "evaluate"), (Prediction, "predict"), (Export, "export")])
     def test_the_other_commands_fit(self, kind, name):
         values = composed("run=abcdef", config_name=name)
         assert read(kind, values).plain()["run"] == "abcdef"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from cnnlab.errors import UsageError
 from cnnlab.sweeps.methods import build_pruner, build_sampler
@@ -149,3 +150,16 @@ def test_the_definition_ignores_where_a_trial_runs(tmp_path):
     assert same.definition() == order(tmp_path).definition()
     assert order(tmp_path, "optimizer.eps=1e-5").definition() != order(tmp_path).definition()
     assert order(tmp_path, "sweep.seeds=2").definition() != order(tmp_path).definition()
+
+
+def test_the_weights_that_trials_begin_with_are_part_of_the_sweep(tmp_path):
+    small = ["model.hidden_units=[8]", "search=none", '+search.optimizer.lr="interval(0.001, 0.1)"']
+    definitions = {}
+    for name, value in (("a", 1.0), ("copy", 1.0), ("other", 2.0)):
+        torch.save({"layers.dense1.weight": torch.full((8, 784), value)}, tmp_path / f"{name}.pt")
+        made = order(tmp_path, *small, f"init_from='{tmp_path}/{name}.pt'")
+        definitions[name] = made.definition()
+        assert made.notes[0] == f"begins with 1 of 4 tensors of {tmp_path}/{name}.pt"
+    assert definitions["a"] == definitions["copy"] != definitions["other"]
+    (line,) = problems(tmp_path, *small, "init_from=nowhere.pt")
+    assert line.startswith("init_from=nowhere.pt is not a file")

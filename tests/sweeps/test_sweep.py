@@ -155,8 +155,11 @@ def test_an_interrupted_sweep_ends_its_trials_as_killed_and_writes_its_summary(t
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 130, said
-    assert "stopped by SIGINT" in said
     parent, trials, _ = runs_by_role(tmp_path)
+    stopped, run_id, command = said.strip().splitlines()[-3:]
+    assert stopped == "error: stopped by SIGINT"
+    assert run_id == f"MLflow run {parent.info.run_id} is KILLED; the same command continues the sweep:"
+    assert command == parent.data.tags["command"] and "sweep.n_trials=3" in command
     assert parent.info.status == "KILLED"
     assert {found.info.status for found in trials} == {"KILLED"}
     assert "trials.csv" in {item.path for item in tracked(tmp_path).list_artifacts(parent.info.run_id)}

@@ -27,6 +27,7 @@ from cnnlab.sweeps.worker import drain, hopeless
 from cnnlab.tracking.run import create_run
 from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.store import prepare
+from cnnlab.training import fit
 
 CONF = str(Path(__file__).resolve().parents[2] / "conf")
 SEARCH = {"model.hidden_units.0": "choice(4, 8)"}
@@ -250,3 +251,20 @@ class TestWorker:
             drain(bench.study, bench.lock, lambda trial: trial.suggest_float("x", 0, 1), worker_order(bench, None)) == 0
         )
         assert [trial.value for trial in bench.study.get_trials()] == [0.5]
+
+
+def test_every_trial_begins_with_the_weights_that_were_read_once(tmp_path, monkeypatch):
+    torch.save({"layers.dense1.weight": torch.ones(8, 784)}, tmp_path / "a.pt")
+    begun = []
+    monkeypatch.setattr(
+        "cnnlab.sweeps.trial.fit", lambda plan, sinks: begun.append(plan.classifier.network) or fit(plan, sinks)
+    )
+    frozen = ("freeze=[dense1.weight]", f"init_from='{tmp_path}/a.pt'", "model.hidden_units=[8]")
+    bench = Bench(tmp_path, "trainer.max_epochs=1", *frozen, search={"optimizer.lr": "choice(0.01, 0.1)"})
+    first, second = bench.run({"optimizer.lr": 0.01}, {"optimizer.lr": 0.1})
+    assert first.value is not None and second.value is not None
+    assert len(begun) == 2
+    for network in begun:
+        assert torch.equal(network.layers.dense1.weight, torch.ones(8, 784))
+        assert not torch.equal(network.layers.dense1.bias, torch.zeros(8))
+    assert len(bench.task.setup.weights.loaded) == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -24,13 +25,28 @@ def read_image(path: str | Path, channels: int, size: tuple[int, int], resize: s
     errors for a file that is damaged or no image, ValueError for pixels without a fixed range.
     """
     height, width = size
-    with Image.open(path) as file:
-        # Lets a JPEG decoder skip detail that the resize would drop; other formats ignore it.
-        file.draft(None, (2 * max(size), 2 * max(size)))
-        image = _eight_bit(ImageOps.exif_transpose(file))
+    image = _opened(path, 2 * max(size))
     image = _resized(image.convert(MODES[channels]), (width, height), resize)
     pixels = torch.from_numpy(np.array(image))
     return pixels.view(height, width, channels).permute(2, 0, 1).contiguous()
+
+
+def read_page(path: str | Path, longest: int) -> NDArray[np.float64]:
+    """Return the whole image in grey, [H, W] of values 0 to 255, reduced to at most `longest` pixels a side.
+
+    Read as `read_image` does.
+    """
+    image = _opened(path, longest).convert("L")
+    image.thumbnail((longest, longest), Image.Resampling.BILINEAR)
+    return np.asarray(image, dtype=np.float64)
+
+
+def _opened(path: str | Path, needed: int) -> Image.Image:
+    """Return the image upright, opaque, 8 bits deep, and of at least `needed` pixels a side, if it has them."""
+    with Image.open(path) as file:
+        # Lets a JPEG decoder skip detail that the resize would drop; other formats ignore it.
+        file.draft(None, (needed, needed))
+        return _eight_bit(ImageOps.exif_transpose(file))
 
 
 def _resized(image: Image.Image, size: tuple[int, int], resize: str) -> Image.Image:

@@ -55,5 +55,6 @@ def draw_all(folder: Path, settings: Figures, subject: Subject) -> list[str]:
         draw_feature_maps(folder, subject.scaling, network, images[sample], title)
     write_confusion(folder, predictions, subject.class_names)
     write_classes(folder, predictions, subject.class_names)
-    missing = draw_network(folder, network, input_shape) if settings.diagram else None
-    return notes + ([missing] if missing else [])
+    if settings.diagram:
+        draw_network(folder, network, input_shape)
+    return notes

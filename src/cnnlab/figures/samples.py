@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 from torch import Tensor
 
 from cnnlab.figures.canvas import QUIET, RIGHT, WRONG, new_figure, save, show_image
@@ -86,6 +87,10 @@ def draw_probabilities(
         show_image(picture, image)
         picture.set_title(title, fontsize=9, loc="left")
         _bars(chart, row, names, bars, None if truths is None else truths[place])
+    meanings = {RIGHT: "predicted"} if truths is None else {RIGHT: "true class", WRONG: "predicted, but wrong"}
+    handles = [Patch(color=color, label=meaning) for color, meaning in (meanings | {QUIET: "another class"}).items()]
+    top = 0.88 + 0.28 / figure.get_figheight()  # the subplots end at .88
+    figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.115, top), ncols=3, frameon=False, fontsize=9)
     return save(figure, path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from cnnlab.tracking.store import default_uri
 
 FINISHED, ALL = "FINISHED", "all"
 STATUSES = (FINISHED, "RUNNING", "FAILED", "KILLED", "SCHEDULED", ALL)
+FORMATS = (TABLE, MARKDOWN, CSV) = "table", "markdown", "csv"
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
@@ -55,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
         "--recipes", action="store_true", help="only unchanged recipes with an author's number or a goal"
     )
     files = "reports/leaderboard.{}, with another --status reports/leaderboard-STATUS.{}"
+    options.add_argument(
+        "--format", metavar="FORMAT", help="table, markdown or csv (default table on a terminal, markdown in a pipe)"
+    )
     options.add_argument("--output", metavar="FILE", type=Path, help=f"the Markdown ({files.format('md', 'md')})")
     options.add_argument("--csv", metavar="FILE", type=Path, help=f"the table ({files.format('csv', 'csv')})")
     uri = default_uri()
@@ -67,6 +72,7 @@ def report(options: argparse.Namespace, since: datetime | None) -> str:
     # Imports MLflow: --help must not wait for it.
     from cnnlab.report.leaderboard import make_rows
     from cnnlab.report.read import read_runs
+    from cnnlab.report.screen import as_table
     from cnnlab.report.write import as_csv, as_markdown
 
     runs = read_runs(options.uri)
@@ -74,6 +80,7 @@ def report(options: argparse.Namespace, since: datetime | None) -> str:
     recipes = {run.tags[Tag.EXPERIMENT] for run in runs if Tag.EXPERIMENT in run.tags}
     experiments = {run.experiment for run in runs} | recipes
     problems = [] if status else [unknown("--status", options.status, STATUSES)]
+    problems += check("--format", options.format, FORMATS)
     problems += check("--experiment", options.experiment, experiments | set(TARGETS))
     problems += check("--dataset", options.dataset, {run.tags.get(Tag.DATASET) for run in runs} - {None})
     if problems:
@@ -105,7 +112,10 @@ def report(options: argparse.Namespace, since: datetime | None) -> str:
             path.write_text(content, encoding="utf-8")
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from error
-    return text
+    how = options.format or (TABLE if sys.stdout.isatty() else MARKDOWN)
+    if how == TABLE:
+        return as_table(rows, selection, machines, shutil.get_terminal_size().columns)
+    return text if how == MARKDOWN else as_csv(rows).rstrip("\n")
 
 
 def check(option: str, value: str | None, known: Iterable[str | None]) -> list[str]:

@@ -68,19 +68,20 @@ class Figures(Section):
     skip_epochs: Whole = Field(description="learning curves are drawn again without this many first epochs")
     mistakes: Count = Field(description="how many of the most confident wrong predictions")
     samples: Count = Field(description="how many images, one a class, with their probabilities")
-    diagram: bool = Field(description="of the network, with shapes; needs Graphviz' program `dot`")
+    diagram: bool = Field(description="of the network, with shapes and parameters")
 
 
 # Where data lies and where a run trains is no part of what it is.
 PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "trainer.accelerator")
 # What was so before there was a choice is no part of it either: older runs and studies stay comparable.
 ALWAYS_WAS = {"loss.name": "cross_entropy"}
-KEPT_APART = ("seed", "init_from", "evaluation_batch_size", "tracking", "figures", "loggers", "metrics")
+KEPT_APART = ("seed", "like", "init_from", "evaluation_batch_size", "tracking", "figures", "loggers", "metrics")
 
 
 class Training(Section):
     """Everything that one run of train.py takes."""
 
+    like: str | int | None = Field(description="start from the settings of this run: its id, or best, or last")
     seed: Seed = Field(description="initial weights, dropout and the order of the batches")
     batch_size: Count = Field(description="images a step and device")
     evaluation_batch_size: Count = Field(description="images a step of validation and test; changes no metric")
@@ -108,6 +109,11 @@ class Training(Section):
     def monitors(self) -> dict[str, Direction]:
         """Return what a checkpoint, early stopping or a search may watch in this training, and which way is better."""
         return MONITORS | {f"val/{name}": direction for name, direction in measured(self.metrics).items()}
+
+    @property
+    def chosen_monitors(self) -> list[str]:
+        """Return the names of the chosen metrics as they are measured on validation."""
+        return [f"val/{name}" for name in measured(self.metrics)]
 
     def conflicts(self, path: str) -> Iterator[str]:
         names = [item.name if isinstance(item, OwnMetric) else item for item in self.metrics]
@@ -170,7 +176,9 @@ class Choice(Section):
 class Trained(Section):
     """Which trained classifier is meant."""
 
-    run: str | int | None = Field(description="the id of a tracked run, its first 6 characters or more, or best")
+    run: str | int | None = Field(
+        description="the id of a tracked run, its first 6 characters or more, or best, or last"
+    )
     checkpoint: str | None = Field(description="instead of a run: a checkpoint file")
     dataset: Choice | None = Field(default=None, description="with run=best: of this dataset; and where it lies now")
     model: Choice | None = Field(default=None, description="with run=best: of this model; and a network of your own")
@@ -196,6 +204,10 @@ class Prediction(Trained):
     invert: Annotated[bool | Literal["auto"], Field()] = Field(
         description="true: dark ink on white paper for a network that knows light on dark; auto: where the edges say so"
     )
+    center: Annotated[bool | Literal["auto"], Field()] = Field(
+        description="true: a drawing is found on its page, scaled and centred as in training; auto: where the training "
+        "images were made so, as MNIST's, and the file is no such image itself"
+    )
 
 
 class Export(Trained):
@@ -206,3 +218,15 @@ class Export(Trained):
     )
     path: str | int | None = Field(description="the file to write; null: into this command's folder of outputs/")
     overwrite: bool = Field(description="whether a file that is there is replaced")
+
+
+class Difference(Section):
+    """Everything that diff.py takes."""
+
+    a: str | int | None = Field(description="a tracked run: its id, its first 6 characters or more, or best, or last")
+    b: str | int | None = Field(description="the run it is compared with")
+    tracking: Store = Field(description="where the runs were kept")
+
+    def conflicts(self, path: str) -> Iterator[str]:
+        if self.a is None or self.b is None:
+            yield "give two runs, such as RUN_ID last (or a=RUN_ID b=last)"

@@ -38,4 +38,8 @@ class Description(Section):
     loss: Literal["cross_entropy", "own"] = Field(
         default="cross_entropy", description="own: training minimized a loss that is not kept"
     )
+    frame: Annotated[tuple[float, float, float], Strict(False)] | None = Field(
+        default=None,
+        description="of drawings on a plain ground: 5 %, median and 95 % of their longer side, as share of the image's",
+    )
     border: float | None = Field(description="median brightness, 0..255, around the edges of the training images")

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import Annotated, Union, get_args, get_origin
 
-from pydantic import Tag
+from pydantic import Discriminator, Tag
+from pydantic.fields import FieldInfo
 
-from cnnlab.settings.base import Section
+from cnnlab.settings.base import Section, ToldBy
 
 NEAR = 0.6  # of difflib's ratio
 
@@ -52,3 +53,14 @@ def sections_of(form: object, metadata: Sequence[object]) -> dict[str, type[Sect
         for part in arguments:
             found |= sections_of(part, ())
     return found
+
+
+def section_class(field: FieldInfo, value: object) -> type[Section] | None:
+    """Return the class that reads a section with this value; None for a plain field."""
+    choices = sections_of(field.annotation, field.metadata)
+    if "" in choices or not choices:
+        return choices.get("")
+    for item in field.metadata:
+        if isinstance(item, Discriminator) and isinstance(item.discriminator, ToldBy):
+            return choices.get(str(item.discriminator(value)), next(iter(choices.values())))
+    return None

@@ -17,7 +17,7 @@ from cnnlab.errors import UsageError
 from cnnlab.job import Job
 from cnnlab.own_path import written
 from cnnlab.settings.sweep import Search, WorkerOrder
-from cnnlab.signals import deferred
+from cnnlab.signals import Interruption, deferred
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.order import Order, read_order
 from cnnlab.sweeps.repeat import training_overrides
@@ -90,6 +90,10 @@ def sweep(job: Job) -> Swept:
         introduce(this)
         try:
             search(this)
+        except Interruption as interruption:
+            interruption.add_note(f"MLflow run {parent.run_id} is KILLED; the same command continues the sweep:")
+            interruption.add_note(command_of(order))
+            raise
         finally:
             keep_results(this)
         tested = confirm(this)
@@ -106,9 +110,7 @@ def open_parent(order: Order, study: optuna.Study, lock: StudyLock) -> Iterator[
 
     Raises UsageError where the study's run is not in this tracking store.
     """
-    storage = order.settings.storage
-    command = order.job.command.replace(storage, hidden(storage))
-    tags: dict[str, str] = {Tag.ROLE: Role.SWEEP, Tag.STUDY: study.study_name, Tag.COMMAND: command}
+    tags: dict[str, str] = {Tag.ROLE: Role.SWEEP, Tag.STUDY: study.study_name, Tag.COMMAND: command_of(order)}
     tags |= settings_tags(order.training) | code_tags(Path.cwd())
     tracking = order.training.tracking.model_copy(update={"run_name": study.study_name, "system_metrics": False})
     with lock.held(), deferred():
@@ -128,6 +130,12 @@ def open_parent(order: Order, study: optuna.Study, lock: StudyLock) -> Iterator[
             hint = "every launch of a sweep needs the same tracking store (a server, where the machines differ)"
             raise UsageError(*(f"{line}; {hint}" for line in error.problems)) from error
         raise
+
+
+def command_of(order: Order) -> str:
+    """Return the command as a shell takes it, without the database's password."""
+    storage = order.settings.storage
+    return order.job.command.replace(storage, hidden(storage))
 
 
 def introduce(this: RunningSweep) -> None:

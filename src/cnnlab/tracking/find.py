@@ -7,15 +7,16 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import mlflow
+import yaml
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from cnnlab.errors import UsageError, one_line
-from cnnlab.tracking.schema import Metric, Tag, is_result
+from cnnlab.tracking.schema import SETTINGS_FILE, Metric, Tag, is_result
 from cnnlab.tracking.store import patience_of_seconds, settle, sqlite_file
 
 SHORTEST_START = 6  # characters of an id that may stand for all of it
-BEST = "best"
+BEST, LAST = "best", "last"
 
 
 def open_client(uri: str) -> mlflow.MlflowClient:
@@ -55,12 +56,40 @@ def results(condition: str | None = None, order_by: list[str] | None = None) -> 
     return [run for run in search(" and ".join(conditions), order_by) if is_result(run.data.tags)]
 
 
-def find_run(client: mlflow.MlflowClient, wanted: str, dataset: str | None, model: str | None) -> Run:
-    """Return the run with the id `wanted`, or for 'best' the finished one with the highest validation accuracy.
+def find_run(
+    client: mlflow.MlflowClient,
+    wanted: str,
+    dataset: str | None = None,
+    model: str | None = None,
+    *,
+    key: str = "run",
+    besides: str | None = None,
+) -> Run:
+    """Return the run with the id `wanted`; for 'best' the finished one with the highest validation accuracy, for 'last'
+    the latest that has ended, however it did.
 
-    `dataset` and `model` narrow the choice of the best. Raises UsageError, naming the nearest runs, for an unknown id.
+    `dataset` and `model` narrow the choice of the best and the last; the last is none of the multirun `besides`. `key`
+    is what the user has typed. Raises UsageError, naming the nearest runs, for an unknown id.
     """
-    return _best_run(dataset, model) if wanted == BEST else run_with_id(client, wanted)
+    if wanted == BEST:
+        return _best_run(dataset, model, key)
+    return _last_run(dataset, model, key, besides) if wanted == LAST else run_with_id(client, wanted, key)
+
+
+def kept_settings(client: mlflow.MlflowClient, run: Run) -> dict[str, object] | None:
+    """Return the settings that a run has kept, as plain values; None where it kept none, as trials do not.
+
+    They are data: whoever reads them must not call what they name.
+    """
+    run_id = run.info.run_id
+    if not any(item.path == SETTINGS_FILE for item in client.list_artifacts(run_id)):
+        return None
+    text = Path(client.download_artifacts(run_id, SETTINGS_FILE)).read_text(encoding="utf-8")
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError:
+        values = None
+    return {str(key): value for key, value in values.items()} if isinstance(values, dict) else None
 
 
 def download_checkpoint(client: mlflow.MlflowClient, run: Run, key: str = "run") -> Path:
@@ -90,21 +119,33 @@ def run_with_id(client: mlflow.MlflowClient, wanted: str, key: str = "run") -> R
     near = same_start or get_close_matches(wanted, names, 3, 0.5) or by_name
     shown = ", ".join(f"{run_id} ({names[run_id]})" for run_id in (near or list(names))[:3])
     hint = f"did you mean {shown}?" if near else f"the latest are {shown}"
-    allowed = "a run's id, or best" if key == "run" else "a run's id, or a file"
+    allowed = "a run's id, or a file" if key == "init_from" else "a run's id, best or last"
     raise UsageError(f"{key}={wanted!r} is unknown; allowed: {allowed}; {hint}")
 
 
-def _best_run(dataset: str | None, model: str | None) -> Run:
-    wanted = {Tag.DATASET: dataset, Tag.MODEL: model}
-    conditions = ["attributes.status = 'FINISHED'"]
-    conditions += [f"tags.{key} = '{value}'" for key, value in wanted.items() if value is not None]
+def _best_run(dataset: str | None, model: str | None, key: str) -> Run:
     order = [f"metrics.`{Metric.BEST_VAL_ACCURACY}` DESC", f"metrics.`{Metric.BEST_VAL_LOSS}` ASC"]
-    for run in results(" and ".join(conditions), order):
+    for run in results(" and ".join(["attributes.status = 'FINISHED'", *_narrowed(dataset, model)]), order):
         if Metric.BEST_VAL_ACCURACY in run.data.metrics:
             return run
-    given = " ".join(f"{key}={value}" for key, value in wanted.items() if value is not None)
+    raise _none_found(f"{key}={BEST}", dataset, model, "no finished run with a validation split")
+
+
+def _last_run(dataset: str | None, model: str | None, key: str, besides: str | None) -> Run:
+    for run in results(" and ".join(_narrowed(dataset, model)) or None):
+        if run.info.status != "RUNNING" and (besides is None or run.data.tags.get(Tag.MULTIRUN) != besides):
+            return run
+    raise _none_found(f"{key}={LAST}", dataset, model, "no run that has ended")
+
+
+def _narrowed(dataset: str | None, model: str | None) -> list[str]:
+    wanted = {Tag.DATASET: dataset, Tag.MODEL: model}
+    return [f"tags.{key} = '{value}'" for key, value in wanted.items() if value is not None]
+
+
+def _none_found(asked: str, dataset: str | None, model: str | None, what: str) -> UsageError:
+    wanted = {Tag.DATASET: dataset, Tag.MODEL: model}
+    given = "".join(f" {key}={value}" for key, value in wanted.items() if value is not None)
     known = {key: {run.data.tags.get(key) for run in results()} - {None} for key in wanted}
     seen = "; ".join(f"{key}: {', '.join(sorted(map(str, values)))}" for key, values in known.items() if values)
-    raise UsageError(
-        f"run=best {given}: no finished run with a validation split; tracked are {seen or 'no runs at all'}"
-    )
+    return UsageError(f"{asked}{given}: {what}; tracked are {seen or 'no runs at all'}")

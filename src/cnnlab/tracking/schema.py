@@ -59,6 +59,7 @@ class Tag(StrEnum):
     SETTINGS = "settings"  # digest of all settings but seed and place; only results carry it, trials do not
 
     COMMAND = "command"  # as a shell takes it
+    LIKE = "like"  # the run whose settings this one started from
     OVERRIDES = "overrides"  # what `python train.py` takes to repeat this run
     EXPERIMENT = "experiment"  # the recipe, where one was chosen
     MULTIRUN = "multirun"  # the same for all jobs of one `train.py -m`
@@ -126,6 +127,11 @@ class Metric(StrEnum):
     EPOCHS = "epochs"  # trained in all
     TRAINING_SECONDS = "training_seconds"
 
+
+# Artifacts.
+SETTINGS_FILE = "config.yaml"  # a run's settings as plain values
+ENVIRONMENT_FILE = "environment.txt"  # every installed package, as pip takes it
+DIFF_FILE = "uncommitted.diff"  # from the commit to the code that ran
 
 # Prefixes of metrics.
 VALIDATION = "val/"

@@ -1,0 +1,71 @@
+"""What is kept of a run that is stopped, and how one goes on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from mlflow.exceptions import MlflowException
+
+from cnnlab.job import Job
+from cnnlab.plan import Plan
+from cnnlab.signals import Interruption, deferred
+from cnnlab.start import typed
+from cnnlab.tracking.history import at_epoch, epoch_history
+from cnnlab.tracking.run import TrackedRun
+from cnnlab.tracking.schema import BEST, Metric
+
+UNREADABLE = (OSError, EOFError, RuntimeError, UnpicklingError, KeyError)
+
+
+@contextmanager
+def keeping_best(run: TrackedRun, plan: Plan, job: Job) -> Iterator[None]:
+    """Keep the best checkpoint so far of a run that is stopped in this block, and note on the interruption what it is.
+
+    A second signal meanwhile asks for nothing else, and does not tear what is being written.
+    """
+    try:
+        yield
+    except Interruption as interruption:
+        with suppress(Interruption), deferred():
+            for line in (*what_is_kept(run, plan), f"start again: {job.command}"):
+                interruption.add_note(line)
+        raise
+
+
+def what_is_kept(run: TrackedRun, plan: Plan) -> list[str]:
+    """Keep the best checkpoint and its metrics; say it, and the command that measures it."""
+    ended = f"MLflow run {run.run_id} is KILLED"
+    found = best_checkpoint(plan)
+    if found is None:
+        return [f"{ended}; no epoch had ended, so no checkpoint is kept"]
+    path, epoch = found
+    try:
+        reached = at_epoch(epoch_history(run.client, run.run_id, plan.settings.chosen_monitors), epoch)
+        run.log_metrics(epoch, reached | {Metric.BEST_EPOCH: epoch, Metric.EPOCHS: plan.trainer.current_epoch})
+        run.log_file(path, "checkpoints")
+    except (OSError, MlflowException):  # the store is out of reach or full; the run is stopped all the same
+        return [f"{ended}; the checkpoint of epoch {epoch} is not in the store, but there: {path}"]
+    watched = plan.checkpoint.monitor
+    value = reached.get(f"{BEST}{watched}")
+    score = f" ({watched} {value:.4f})" if value is not None else ""
+    return [
+        f"{ended}; kept is the checkpoint of epoch {epoch}{score}",
+        f"measure it: {typed('evaluate')} run={run.run_id}",
+    ]
+
+
+def best_checkpoint(plan: Plan) -> tuple[Path, int] | None:
+    """Return the best checkpoint that was written whole, and its epoch, counted from 1; None where there is none.
+
+    Stopped between naming a checkpoint and writing it, the one before is still there.
+    """
+    folder = Path(str(plan.checkpoint.dirpath))
+    written = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in (Path(plan.checkpoint.best_model_path), *written):
+        with suppress(*UNREADABLE):
+            return path, int(torch.load(path, map_location="cpu", weights_only=True)["epoch"]) + 1
+    return None

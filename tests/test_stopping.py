@@ -1,0 +1,74 @@
+"""A run that is stopped keeps what it has, however impatient its user is; the whole of it is in test_training.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mlflow.exceptions import MlflowException
+
+from cnnlab import stopping
+from cnnlab.signals import Interruption, interruptible, notes_of
+from cnnlab.stopping import best_checkpoint, keeping_best, what_is_kept
+
+JOB = SimpleNamespace(command="python train.py model=dnn")
+
+
+def plan_with(folder, named: str, **epochs: int) -> SimpleNamespace:
+    """Return a plan whose best checkpoint is `named`, in a folder of checkpoints, the latest first."""
+    for age, (name, epoch) in enumerate(epochs.items()):
+        torch.save({"epoch": epoch}, folder / f"{name}.ckpt")
+        os.utime(folder / f"{name}.ckpt", (1000 - age, 1000 - age))
+    checkpoint = SimpleNamespace(dirpath=folder, best_model_path=f"{folder}/{named}.ckpt", monitor="val/loss")
+    return SimpleNamespace(checkpoint=checkpoint, trainer=SimpleNamespace(current_epoch=7))
+
+
+def test_a_second_signal_tears_nothing_and_takes_no_word_away(monkeypatch):
+    def keep(run, plan):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return ["kept"]
+
+    monkeypatch.setattr(stopping, "what_is_kept", keep)
+    with pytest.raises(Interruption) as stopped, interruptible(), keeping_best(None, None, JOB):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert stopped.value.name == "SIGINT"
+    assert notes_of(stopped.value) == ["kept", "start again: python train.py model=dnn"]
+
+
+def test_words_of_the_first_signal_are_found_behind_the_second():
+    with pytest.raises(Interruption) as stopped:
+        try:
+            first = Interruption(signal.SIGINT)
+            first.add_note("kept")
+            raise first
+        except Interruption:
+            raise Interruption(signal.SIGTERM)  # noqa: B904
+    assert notes_of(stopped.value) == ["kept"]
+    assert notes_of(Interruption(signal.SIGINT)) == []
+
+
+def test_a_checkpoint_that_is_not_whole_leaves_the_one_before(tmp_path):
+    plan = plan_with(tmp_path, "new", old=2, older=1)
+    assert best_checkpoint(plan) == (tmp_path / "old.ckpt", 3)
+    (tmp_path / "new.ckpt").write_bytes(b"PK half")
+    assert best_checkpoint(plan) == (tmp_path / "old.ckpt", 3)
+    torch.save({"epoch": 4}, tmp_path / "new.ckpt")
+    assert best_checkpoint(plan) == (tmp_path / "new.ckpt", 5)
+
+
+def test_before_the_first_epoch_there_is_nothing_to_keep(tmp_path):
+    (line,) = what_is_kept(SimpleNamespace(run_id="abc"), plan_with(tmp_path / "none", ""))
+    assert line == "MLflow run abc is KILLED; no epoch had ended, so no checkpoint is kept"
+
+
+def test_a_store_out_of_reach_is_told_with_the_checkpoints_place(tmp_path, monkeypatch):
+    def unreachable(client, run_id):
+        raise MlflowException("no answer")
+
+    monkeypatch.setattr(stopping, "epoch_history", unreachable)
+    run = SimpleNamespace(run_id="abc", client=None)
+    (line,) = what_is_kept(run, plan_with(tmp_path, "best", best=2))
+    assert line.endswith(f"the checkpoint of epoch 3 is not in the store, but there: {tmp_path / 'best.ckpt'}")
