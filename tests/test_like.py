@@ -157,6 +157,25 @@ def test_code_that_only_a_run_names_is_never_called(old_run, tmp_path):
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("metrics", [{"name": "x", "_target_": "builtins.open", "direction": "max", "file": "owned", "mode": "w"}]),
+        ("callbacks", {"checkpoint": {}, "x": {"_target_": "builtins.open", "file": "owned", "mode": "w"}}),
+        ("loggers", {"x": {"_target_": "builtins.open", "file": "owned", "mode": "w"}}),
+        ("loss", {"_target_": "mine.loss", "weight": [{"_target_": "builtins.open", "file": "owned", "mode": "w"}]}),
+        ("dataset", {"name": "x", "_target_": "builtins.open", "file": "owned", "mode": "w"}),
+    ],
+)
+def test_no_section_of_a_run_has_its_code_called(old_run, tmp_path, key, value):
+    run_id = old_run(lambda values: values.update({key: value}))
+    trusted = ["+loss._target_=mine.loss"] if key == "loss" else []
+    done = run(tmp_path, "train.py", f"like={run_id}", *trusted)
+    assert done.returncode == 2
+    assert "'builtins.open', and nothing that a run names is called" in done.stderr
+    assert not (tmp_path / "owned").exists()
+
+
 def test_own_code_that_the_command_names_again_keeps_the_runs_arguments(old_run, tmp_path):
     code = "import torch\ndef net(input_shape, classes, width, **others):\n"
     code += "    layers = [torch.nn.Flatten(), torch.nn.Linear(784, width), torch.nn.Linear(width, classes)]\n"

@@ -9,6 +9,63 @@ from cnnlab.plan import make_plan
 from cnnlab.training import fit
 from commands import settings
 
+CODE = """
+import torch
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self, input_shape, classes, width, conv_dropout, dense_dropout):
+        super().__init__(nn.Flatten(), nn.Linear(28 * 28, width))
+
+
+class Broken(nn.Sequential):
+    def __init__(self, input_shape, classes, conv_dropout, dense_dropout):
+        super().__init__(nn.Flatten(), nn.Linear(30, classes))
+
+
+class Pair(Broken):
+    def forward(self, images):
+        return images, images
+
+
+class Lazy(nn.Sequential):
+    def __init__(self, input_shape, classes, conv_dropout, dense_dropout):
+        super().__init__(nn.Flatten(), nn.LazyLinear(classes))
+
+
+class Alone(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+
+    def forward(self, images, labels):
+        return images
+
+
+class Smaller(Alone):
+    def forward(self, images, labels):
+        return images[:, :, ::2], labels
+
+
+def no_optimizer(parameters, **arguments):
+    return parameters
+
+
+def __getattr__(name):
+    if name == "missing":
+        import no_such_thing
+    raise AttributeError(name)
+"""
+
+
+OWN = ["~model", "+model.name=mine"]  # without the arguments of the network that ships
+
+
+@pytest.fixture(autouse=True)
+def own_module(tmp_path, monkeypatch):
+    (tmp_path / "own_parts.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
 
 def plan(folder, *overrides: str):
     made = settings("model=dnn", "trainer.max_epochs=3", f"tracking.uri=sqlite:///{folder}/mlflow.db", *overrides)
@@ -54,6 +111,32 @@ def test_a_schedule_that_asks_for_the_steps_gets_them_and_takes_them(tmp_path):
         (scheduler("builtins.dict"), "scheduler"),
         (["+optimizer._target_=torch.optim.Adagradd"], "Adagradd"),
         (["+model._target_=no_such_module.Net"], "No module named 'no_such_module'"),
+        (
+            [*OWN, "+model._target_=own_parts.Net"],
+            "model: Net.__init__() missing 1 required positional",
+        ),
+        (
+            [*OWN, "+model._target_=own_parts.Net", "+model.width=5"],
+            "answers two images with the shape [2, 5]; it",
+        ),
+        ([*OWN, "+model._target_=own_parts.Broken"], "model: mat1 and mat2 shapes cannot be multiplied"),
+        (
+            [*OWN, "+model._target_=own_parts.Pair"],
+            "model._target_='own_parts.Pair' answers two images with tuple",
+        ),
+        (["+model._target_=builtins.dict"], "model._target_='builtins.dict' returns dict; it takes an nn.Module"),
+        ([*OWN, "+model._target_=own_parts.missing"], "No module named 'no_such_thing'"),
+        (["+optimizer._target_=builtins.list"], "optimizer: list() takes no keyword arguments"),
+        (["+optimizer._target_=own_parts.no_optimizer"], "optimizer._target_='own_parts.no_optimizer' is no optimizer"),
+        (
+            ["+augmentation._target_=own_parts.Alone"],
+            "augmentation: it returns Tensor for images [8, 1, 28, 28]",
+        ),
+        (
+            ["+augmentation._target_=own_parts.Smaller"],
+            "it returns the shapes [8, 1, 14, 28] and [8] for im",
+        ),
+        (["+augmentation._target_=own_parts.no_optimizer"], "augmentation: no_optimizer() missing 1 required"),
     ],
 )
 def test_what_it_cannot_take_is_one_line_before_training(tmp_path, overrides, words):
@@ -61,3 +144,7 @@ def test_what_it_cannot_take_is_one_line_before_training(tmp_path, overrides, wo
         plan(tmp_path, *overrides)
     (line,) = raised.value.problems
     assert words in line and "\n" not in line
+
+
+def test_a_network_may_find_its_widths_when_it_sees_the_first_images(tmp_path):
+    assert fit(plan(tmp_path, *OWN, "+model._target_=own_parts.Lazy", "trainer.max_epochs=1"), []) > 0

@@ -71,6 +71,8 @@ def settings_lines(kind: type[Section], values: Mapping[str, object], path: str 
             yield f"{path}{key}={_short(value)}: {field.description}; {allowed(field.annotation, field.metadata)}"
         else:
             yield f"{path}{key}={_short(value)}: {field.description}"
+    if kind.added is not None:
+        yield f"{path}NAME._target_: one of your own, under any NAME; docs/adding_your_own.md"
     if kind is not Own:
         return
     for key, value in values.items():

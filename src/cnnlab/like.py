@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -123,11 +123,16 @@ def settings_of(client: mlflow.MlflowClient, run: Run, job: Job) -> dict[str, ob
     asked = f"like={run.info.run_id}"
     kept = kept_settings(client, run)
     if kept is None and run.data.tags.get(Tag.ROLE) == Role.TRIAL and Tag.OVERRIDES in run.data.tags:
-        overrides = [item for item in shlex.split(run.data.tags[Tag.OVERRIDES]) if not item.startswith("hydra")]
+        overrides = [item for item in overrides_of(run) if not item.startswith("hydra")]
         kept = resolve(OmegaConf.create(_compose(asked, overrides, job)))
     if kept is None:
         raise UsageError(f"{asked} ({run.info.run_name}, {run.info.status}) keeps no settings; take a run of train.py")
     return {key: value for key, value in kept.items() if key != "like"}
+
+
+def overrides_of(run: Run) -> list[str]:
+    """Return a run's overrides; the folder of their configuration that its user named belongs to another command."""
+    return [item for item in shlex.split(run.data.tags.get(Tag.OVERRIDES, "")) if not item.startswith("--")]
 
 
 def merge(
@@ -170,8 +175,8 @@ def read(asked: str, values: Mapping[str, object], old: Mapping[str, object], co
     problems = [
         f"{asked} was trained with code of somebody's own, {path}={shown(value)}, and nothing that a run names is "
         f"called; if you trust it, name it again: {path}={value} (or {path.split('.')[0]}=NAME, if it has a file)"
-        for path, value in flatten(values).items()
-        if path.endswith("_target_") and not command.names(path)
+        for path, value in named_code(values)
+        if not command.names(path)
     ]
     if problems:
         raise UsageError(*problems)
@@ -184,6 +189,16 @@ def read(asked: str, values: Mapping[str, object], old: Mapping[str, object], co
             theirs = _known(key, kept) and not command.says(key)
             problems.append(f"{asked}, which may be of another version: {line}" if theirs else line)
         raise UsageError(*problems) from error
+
+
+def named_code(values: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the path and value of every `_target_`, however deep; of one inside a list, the path of the list."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from [(f"{path}{key}", value)] if key == "_target_" else named_code(value, f"{path}{key}.")
+    elif isinstance(values, Sequence) and not isinstance(values, str):
+        for item in values:
+            yield from ((path.rstrip("."), value) for _, value in named_code(item))
 
 
 def _kept(path: str, value: object, today: object, old: Mapping[str, object]) -> object:
@@ -240,7 +255,7 @@ def _nested(leaves: Mapping[str, object]) -> dict[str, object]:
 def _choices(run: Run, old: Mapping[str, object], command: Command, job: Job) -> list[str]:
     """Return overrides that choose the run's groups, as far as they are still options: for what the run lacks."""
     found: dict[str, str] = {}
-    for item in OverridesParser.create().parse_overrides(shlex.split(run.data.tags.get(Tag.OVERRIDES, ""))):
+    for item in OverridesParser.create().parse_overrides(overrides_of(run)):
         if _is_group(item) and item.key_or_group in SECTIONS:
             found[item.key_or_group] = str(item.value())
     folders = [CONF, *([job.own_folder] if job.own_folder else [])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -54,8 +53,8 @@ class OwnLoss:
             )
 
 
-def build_loss(settings: Loss, classes: int, targets: Callable[[], Tensor]) -> OwnLoss | None:
-    """Return the user's own loss after trying it on `targets()`, what training will give it; None for cross-entropy.
+def build_loss(settings: Loss, classes: int, targets: Tensor) -> OwnLoss | None:
+    """Return the user's own loss after trying it on such targets as training will give it; None for cross-entropy.
 
     A class is made first, of its arguments, and its object is called; a function is called with its arguments as well.
     Both are given `classes` if they ask for it. Raises UsageError for what cannot be called.
@@ -64,7 +63,7 @@ def build_loss(settings: Loss, classes: int, targets: Callable[[], Tensor]) -> O
         return None
     given = own("loss", settings)
     loss = OwnLoss(settings.target, _callable(settings.target, given, asked(given, classes=classes)))
-    loss.check(targets(), classes)
+    loss.check(targets, classes)
     return loss
 
 

@@ -151,7 +151,11 @@ def build_classifier(
         if optimizer is not None and make_scheduler is not None:
             collect(problems, called, "scheduler", make_scheduler, optimizer, TRIED_STEPS)
     changes = collect(problems, build_augmentation, settings.augmentation, data.classes)
-    loss = collect(problems, build_loss, settings.loss, data.classes, lambda: example_targets(changes, data))
+    loss = targets = None
+    if isinstance(settings.augmentation, Own) or isinstance(settings.loss, Own):
+        targets = collect(problems, example_targets, changes, data)
+    if targets is not None:
+        loss = collect(problems, build_loss, settings.loss, data.classes, targets)
     measures = collect(problems, build_measures, settings.metrics, data.classes)
     scaling = Scaling.fit(settings.dataset.scaling, train_images)
     if problems:
@@ -176,12 +180,25 @@ def build_classifier(
 
 
 def example_targets(changes: nn.Module | None, data: ImageData) -> Tensor:
-    """Return the targets of a few images as training has them: labels [N], or shares [N, classes] where it blends."""
+    """Return the targets of a few images as training has them: labels [N], or shares [N, classes] where it blends.
+
+    Raises UsageError for an augmentation that returns anything but such images and targets.
+    """
     images, labels = data.train_images[:8], data.train_labels[:8]
     if changes is None:
         return labels
     with torch.random.fork_rng(devices=[]):
-        return changes(images, labels)[1]
+        changed: object = called("augmentation", changes, images, labels)
+    if isinstance(changed, tuple) and len(changed) == 2 and all(isinstance(part, Tensor) for part in changed):
+        if changed[0].shape == images.shape and len(changed[1]) == len(labels):
+            return changed[1]
+        what = f"the shapes {list(changed[0].shape)} and {list(changed[1].shape)}"
+    else:
+        what = type(changed).__name__
+    raise UsageError(
+        f"augmentation: it returns {what} for images {list(images.shape)}; it takes (images, targets), images of the "
+        "same shape and as many targets"
+    )
 
 
 def build_augmentation(settings: training.Augmentation, classes: int) -> nn.Module | None:
@@ -196,7 +213,15 @@ def build_augmentation(settings: training.Augmentation, classes: int) -> nn.Modu
 def optimizer_maker(settings: training.Optimizer) -> MakeOptimizer:
     """Return what makes the optimizer of the parameters it is given."""
     if isinstance(settings, Own):
-        return own("optimizer", settings)  # type: ignore[return-value]
+        given = own("optimizer", settings)
+
+        def make_own(parameters: Iterable[nn.Parameter]) -> Optimizer:
+            optimizer = called("optimizer", given, parameters)
+            if not isinstance(optimizer, Optimizer):
+                raise UsageError(f"optimizer._target_={settings.target!r} is no optimizer of torch's")
+            return optimizer
+
+        return make_own
 
     def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
         return OPTIMIZERS[settings.name](parameters, **arguments(settings))  # type: ignore[arg-type]

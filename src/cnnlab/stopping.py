@@ -44,7 +44,7 @@ def what_is_kept(run: TrackedRun, plan: Plan) -> list[str]:
         return [f"{ended}; no epoch had ended, so no checkpoint is kept"]
     path, epoch = found
     try:
-        reached = at_epoch(epoch_history(run.client, run.run_id), epoch)
+        reached = at_epoch(epoch_history(run.client, run.run_id, plan.settings.chosen_monitors), epoch)
         run.log_metrics(epoch, reached | {Metric.BEST_EPOCH: epoch, Metric.EPOCHS: plan.trainer.current_epoch})
         run.log_file(path, "checkpoints")
     except (OSError, MlflowException):  # the store is out of reach or full; the run is stopped all the same

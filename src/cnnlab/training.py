@@ -24,6 +24,7 @@ from cnnlab.models.summary import layer_table
 from cnnlab.networks import adaptation
 from cnnlab.plan import Plan, make_plan
 from cnnlab.portable import Portable, facts_about
+from cnnlab.settings.base import Called, Section
 from cnnlab.settings.commands import Training
 from cnnlab.settings.read import as_yaml
 from cnnlab.settings.training import measured
@@ -142,8 +143,7 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
         Metric.EPOCHS: epochs,
         Metric.TRAINING_SECONDS: result.training_seconds,
     }
-    chosen = [f"{VALIDATION}{name}" for name in measured(plan.settings.metrics)]
-    history = epoch_history(run.client, run.run_id, chosen)
+    history = epoch_history(run.client, run.run_id, plan.settings.chosen_monitors)
     run.log_metrics(best_epoch, result.metrics | ending | at_epoch(history, best_epoch))
     if best_epoch != epochs:
         # MLflow shows and sorts by what stands at the last step: let that be the kept checkpoint's.
@@ -194,8 +194,14 @@ def settings_tags(settings: Training) -> dict[str, str]:
         Tag.REGULARIZATION: settings.regularization,
         Tag.OPTIMIZER: settings.optimizer,
     }
-    tags = {str(tag): str(section.name) for tag, section in named.items()}
+    tags = {str(tag): own_name(section) for tag, section in named.items()}
     return tags | {Tag.SEED: str(settings.seed)}
+
+
+def own_name(section: Section) -> str:
+    """Return the name of a section, for one of the user's own without a name that of its class or function."""
+    name = getattr(section, "name", None)
+    return section.target.rpartition(".")[2] if name is None and isinstance(section, Called) else str(name)
 
 
 def start_tags(plan: Plan) -> dict[str, str]:

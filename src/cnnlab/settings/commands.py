@@ -110,6 +110,11 @@ class Training(Section):
         """Return what a checkpoint, early stopping or a search may watch in this training, and which way is better."""
         return MONITORS | {f"val/{name}": direction for name, direction in measured(self.metrics).items()}
 
+    @property
+    def chosen_monitors(self) -> list[str]:
+        """Return the names of the chosen metrics as they are measured on validation."""
+        return [f"val/{name}" for name in measured(self.metrics)]
+
     def conflicts(self, path: str) -> Iterator[str]:
         names = [item.name if isinstance(item, OwnMetric) else item for item in self.metrics]
         for name in dict.fromkeys(name for name in names if names.count(name) > 1 or f"val/{name}" in MONITORS):
