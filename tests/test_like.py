@@ -10,8 +10,8 @@ import mlflow
 import pytest
 import yaml
 
-from cnnlab.like import Command, merge
 from cnnlab.quoting import quote_texts
+from cnnlab.settings.merging import Command, merge
 from cnnlab.tracking.store import prepare
 from commands import composed, run
 
@@ -154,7 +154,14 @@ def test_code_that_only_a_run_names_is_never_called(old_run, tmp_path):
     done = run(tmp_path, "train.py", f"like={run_id}")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "model._target_='builtins.open', and nothing that a run names is called" in done.stderr
+    hidden = [{"name": "m", "direction": "max", **own}]
+    run_id = old_run(lambda values: values.update(metrics=hidden))
+    done = run(tmp_path, "train.py", f"like={run_id}")
+    assert done.returncode == 2
+    assert "metrics.0._target_='builtins.open'" in done.stderr and "name it again: metrics=[...]" in done.stderr
     assert not (tmp_path / "owned").exists()
+    again = run(tmp_path, "train.py", f"like={run_id}", "metrics=[f1]")
+    assert again.returncode == 0, again.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import mlflow
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -24,18 +23,16 @@ from cnnlab.compose import composing_error
 from cnnlab.errors import UsageError, shown
 from cnnlab.job import Job, compose_whole
 from cnnlab.plan import read_training
-from cnnlab.settings.base import Own, flatten
+from cnnlab.settings.base import flatten
 from cnnlab.settings.commands import Training
-from cnnlab.settings.keys import section_class
+from cnnlab.settings.merging import ELSEWHERE, Command, known, merge, targets
 from cnnlab.settings.read import resolve
 from cnnlab.start import CONF
 from cnnlab.tracking.find import find_run, kept_settings, open_client
 from cnnlab.tracking.schema import Role, Tag
 
 SECTIONS = {key for key, field in Training.model_fields.items() if key != "like"}
-ELSEWHERE = ("tracking.uri",)  # belongs to the command
 UNTOLD = ("like", "tracking")  # of what differs: where a run is kept
-INTERPOLATION = "${"
 
 
 @dataclass(frozen=True)
@@ -64,24 +61,6 @@ class Origin:
             values = ", ".join(f"{key}={shown(value)}" for key, value in self.added.items())
             lines.append(f"{name} is of an older version, what it did not have is as today: {values}")
         return lines
-
-
-@dataclass(frozen=True)
-class Command:
-    """What a command line says by itself: the groups it chooses and the keys it gives."""
-
-    groups: frozenset[str]
-    keys: tuple[str, ...]
-
-    def says(self, path: str) -> bool:
-        """Return whether the command decides about a setting, or about a part of it."""
-        return path.split(".")[0] in self.groups or any(
-            path == key or path.startswith(f"{key}.") or key.startswith(f"{path}.") for key in self.keys
-        )
-
-    def names(self, path: str) -> bool:
-        """Return whether the command gives a setting itself."""
-        return path.split(".")[0] in self.groups or any(path == key or path.startswith(f"{key}.") for key in self.keys)
 
 
 def start(job: Job) -> tuple[Job, Training, Origin | None]:
@@ -135,47 +114,15 @@ def overrides_of(run: Run) -> list[str]:
     return [item for item in shlex.split(run.data.tags.get(Tag.OVERRIDES, "")) if not item.startswith("--")]
 
 
-def merge(
-    old: Mapping[str, object],
-    fresh: Mapping[str, object],
-    command: Command,
-    elsewhere: Sequence[str] = ELSEWHERE,
-) -> tuple[dict[str, object], dict[str, object]]:
-    """Return the settings of the run `old` under those the command gives, and what `old` did not have yet.
-
-    `fresh` is the command's own configuration with its interpolations, and all there is of the keys `elsewhere`.
-    Whatever stands in `old` is text and numbers: an interpolation in it stays the text it is.
-    """
-    merged: dict[str, object] = {}
-    added: dict[str, object] = {}
-    for key in dict.fromkeys([*fresh, *old]):
-        if key in command.groups or key not in old:
-            merged |= {key: fresh[key]} if key in fresh else {}
-            added |= {} if key in command.groups or key == "like" else flatten({key: fresh[key]})
-            continue
-        before, today = flatten({key: old[key]}), flatten({key: fresh[key]}) if key in fresh else {}
-        leaves = {path: value for path, value in today.items() if command.says(path)}
-        leaves |= {
-            path: today[path] if path in elsewhere and path in today else _kept(path, value, today.get(path), old)
-            for path, value in before.items()
-            if not command.says(path)
-        }
-        if _same_kind(key, old[key], fresh.get(key)):
-            missing = {path: value for path, value in today.items() if not _known(path, [*before, *leaves])}
-            leaves, added = leaves | missing, added | missing
-        merged |= _nested(leaves) if leaves else {key: {}}
-    return merged, added
-
-
 def read(asked: str, values: Mapping[str, object], old: Mapping[str, object], command: Command) -> Training:
     """Return the merged values as settings.
 
     Raises UsageError for code that only the run names, and with every problem, saying which come from the run.
     """
     problems = [
-        f"{asked} was trained with code of somebody's own, {path}={shown(value)}, and nothing that a run names is "
-        f"called; if you trust it, name it again: {path}={value} (or {path.split('.')[0]}=NAME, if it has a file)"
-        for path, value in named_code(values)
+        f"{asked} was trained with code of somebody's own, {path}={shown(target)}, and nothing that a run names is "
+        f"called; if you trust it, name it again: {_naming(path, target)}"
+        for path, target in targets(values)
         if not command.names(path)
     ]
     if problems:
@@ -186,70 +133,18 @@ def read(asked: str, values: Mapping[str, object], old: Mapping[str, object], co
     except UsageError as error:
         for line in error.problems:
             key = re.split(r"[= ]", line, maxsplit=1)[0]
-            theirs = _known(key, kept) and not command.says(key)
+            theirs = known(key, kept) and not command.says(key)
             problems.append(f"{asked}, which may be of another version: {line}" if theirs else line)
         raise UsageError(*problems) from error
 
 
-def named_code(values: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """Yield the path and value of every `_target_`, however deep; of one inside a list, the path of the list."""
-    if isinstance(values, Mapping):
-        for key, value in values.items():
-            yield from [(f"{path}{key}", value)] if key == "_target_" else named_code(value, f"{path}{key}.")
-    elif isinstance(values, Sequence) and not isinstance(values, str):
-        for item in values:
-            yield from ((path.rstrip("."), value) for _, value in named_code(item))
-
-
-def _kept(path: str, value: object, today: object, old: Mapping[str, object]) -> object:
-    """Return what becomes of one of the run's values, where the command says nothing."""
-    if isinstance(today, str) and INTERPOLATION in today:
-        context = OmegaConf.create({key: _escaped(part) for key, part in old.items()})
-        try:
-            OmegaConf.update(context, path, today)
-            derived = OmegaConf.select(context, path)
-        except OmegaConfBaseException:
-            derived = None
-        moved = path == "dataset.root" and not Path(str(value)).expanduser().is_dir()
-        if moved or derived == value:
-            return today
-    return _escaped(value)
-
-
-def _escaped(value: object) -> object:
-    if isinstance(value, str):
-        return value.replace(INTERPOLATION, f"\\{INTERPOLATION}")
-    if isinstance(value, Mapping):
-        return {key: _escaped(item) for key, item in value.items()}
-    return [_escaped(item) for item in value] if isinstance(value, list) else value
-
-
-def _same_kind(key: str, old: object, fresh: object) -> bool:
-    """Return whether a section is of the same class in both, so that what one lacks can come from the other."""
-    field = Training.model_fields.get(key)
-    if field is None or not isinstance(old, Mapping) or not isinstance(fresh, Mapping):
-        return False
-    kind = section_class(field, fresh)
-    return kind is not None and kind is not Own and kind is section_class(field, old)
-
-
-def _known(path: str, paths: Sequence[str] | Mapping[str, object]) -> bool:
-    """Return whether a key, a part of it or the whole it belongs to is among `paths`."""
-    return any(path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.") for other in paths)
-
-
-def _nested(leaves: Mapping[str, object]) -> dict[str, object]:
-    tree: dict[str, object] = {}
-    for path, value in leaves.items():
-        node = tree
-        *parents, last = path.split(".")
-        for name in parents:
-            inner = node.get(name)
-            if not isinstance(inner, dict):
-                inner = node[name] = {}
-            node = inner
-        node[last] = value
-    return tree
+def _naming(path: str, target: object) -> str:
+    """Return how a command gives a `_target_` itself; of a list's items only the whole list can be given."""
+    section, *parts = path.split(".")
+    for place, part in enumerate(parts):
+        if part.isdigit():
+            return f"{'.'.join([section, *parts[:place]])}=[...]"
+    return f"{path}={target} (or {section}=NAME, if it has a file)"
 
 
 def _choices(run: Run, old: Mapping[str, object], command: Command, job: Job) -> list[str]:

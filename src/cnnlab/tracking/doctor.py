@@ -63,10 +63,6 @@ def examine(uri: str) -> Iterator[Finding]:
     """Yield a finding for each thing that is looked at."""
     yield from _store(uri)
     yield from _packages()
-    if dot := shutil.which("dot"):
-        yield Finding("diagrams", dot)
-    else:
-        yield Finding("diagrams", "Graphviz' program `dot` is not there; networks are drawn without it", Verdict.NOTE)
 
 
 def _store(uri: str) -> Iterator[Finding]:
