@@ -15,6 +15,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 from omegaconf import OmegaConf
 
 from cnnlab.checkpoint import load_saved
@@ -160,7 +161,7 @@ class TestRecord:
     def test_logged_model_refuses_what_are_no_pixels(self, trained, images, words):
         mlflow.set_tracking_uri(trained.uri)
         (model,) = mlflow.search_logged_models([trained.run.info.experiment_id], output_format="list")
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(MlflowException, match=words):
             mlflow.pyfunc.load_model(model.model_uri).predict(images)
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
+refusal = MlflowException.invalid_parameter_value  # a server answers it with its words, and status 400
 NETWORK = "network"  # the artifact: a folder with the two files below
 PROGRAM = "model.pt2"
 FACTS = "cnnlab.json"  # inside the program's archive
@@ -37,7 +39,7 @@ class Answers(PythonModel):
     ) -> NDArray[np.float32] | pd.DataFrame:
         """Return float32 [N, classes], or with `labels` a table of class, probability and all probabilities by name.
 
-        `model_input` is an array [N, C, H, W] of numbers from 0 to 255, of any type. Raises ValueError for any other.
+        `model_input` is an array [N, C, H, W] of numbers 0..255 of any type. Raises MlflowException for any other.
         """
         with torch.inference_mode():
             answers = self.network(torch.from_numpy(self.pixels(model_input))).numpy()
@@ -53,13 +55,13 @@ class Answers(PythonModel):
         )
 
     def pixels(self, given: object) -> NDArray[np.float32]:
-        """Return the images as float32; raises ValueError for anything but numbers 0..255 [N, C, H, W]."""
+        """Return the images as float32; raises MlflowException for anything but numbers 0..255 [N, C, H, W]."""
         images = np.asarray(given)
         wanted = f"pixels from 0 to 255, [N, {', '.join(map(str, self.input_shape))}]"
         if images.dtype.kind not in "uif" or list(images.shape[1:]) != self.input_shape:
-            raise ValueError(f"this model takes {wanted}; given are {images.dtype} {list(images.shape)}")
+            raise refusal(f"this model takes {wanted}; given are {images.dtype} {list(images.shape)}")
         if images.size and not (images.min() >= 0 and images.max() <= 255):
-            raise ValueError(f"this model takes {wanted}; given are values {images.min()} to {images.max()}")
+            raise refusal(f"this model takes {wanted}; given are values {images.min()} to {images.max()}")
         return np.ascontiguousarray(images, dtype=np.float32)
 
 

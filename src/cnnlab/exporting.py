@@ -21,6 +21,7 @@ from cnnlab.job import Job
 from cnnlab.portable import Portable, facts_about
 from cnnlab.settings.commands import Export
 from cnnlab.settings.read import read, resolve
+from cnnlab.start import typed
 
 BATCHES = (1, 2, 7)  # images, each way of cutting them into batches once
 TOLERANCE = 1e-4  # between two probabilities
@@ -61,7 +62,8 @@ def export(job: Job) -> Exported:
     show_closing(rows)
     shape = f"[N, {', '.join(map(str, saved.input_shape))}]"
     for line in kind.use:
-        filled = line.format(file=repr(str(exported.path)), shape=shape, classes=len(saved.class_names))
+        classes, train = len(saved.class_names), typed("train")
+        filled = line.format(file=repr(str(exported.path)), shape=shape, classes=classes, train=train)
         console.print(filled, soft_wrap=True, markup=False)
     return exported
 

@@ -109,7 +109,7 @@ FORMATS = {
         (
             "import torch",
             "weights = torch.load({file}, weights_only=True)",
-            "network.load_state_dict(weights)  # your own module with the same layers; or train.py init_from={file}",
+            "network.load_state_dict(weights)  # your own module with the same layers; or {train} init_from={file}",
         ),
     ),
 }

@@ -35,7 +35,7 @@ def facts_about(class_names: Sequence[str], input_shape: Sequence[int], scaling:
     return {
         "class_names": list(class_names),
         "input_shape": list(input_shape),
-        "pixels": "0..255, [N, C, H, W]",
+        "pixels": "0..255, [N, C, H, W]" + (", red green blue" if input_shape[0] == 3 else ""),
         "scaling": buffers | {"formula": "(pixels - mean) * inverse_std, each channel"},
     }
 
