@@ -46,7 +46,7 @@ class TestRun:
         client = mlflow.MlflowClient(trained.uri)
         run_id = trained.run.info.run_id
         kept = {Path(item.path).name for item in client.list_artifacts(run_id, "figures")}
-        assert kept >= PICTURES | {"classes.csv", "confusion_matrix.csv", "network.gv"}
+        assert kept >= PICTURES | {"classes.csv", "confusion_matrix.csv", "network.png"}
         assert {path.name for path in trained.folder.glob("outputs/*/*/figures/*")} == kept
         metrics = trained.run.data.metrics
         recalls = [metrics[f"test/recall/{digit}"] for digit in range(10)]
