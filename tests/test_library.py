@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ SMALL = ("model=dnn", "trainer.max_epochs=2", "figures.enabled=false", "tracking
 def folder(tmp_path, monkeypatch):
     """Return an empty current folder, from which nothing leaks into the next test."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     yield tmp_path
     mlflow.set_tracking_uri(before)
@@ -50,7 +52,7 @@ def test_a_training_returns_run_metrics_history_and_model(folder):
 
 def test_several_calls_in_one_process_do_not_disturb_each_other(folder):
     first, second = cnnlab.train(*SMALL), cnnlab.train(*SMALL)
-    assert first.run_id != second.run_id
+    assert first.run_id != second.run_id and "MLFLOW_TRACKING_URI" not in os.environ
     assert first.metrics == second.metrics
     assert cnnlab.evaluate(f"run={first.run_id}", "split=val", "figures.enabled=false")["val/acc"] == pytest.approx(
         first.metrics["best/val/acc"]

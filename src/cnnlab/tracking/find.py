@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from cnnlab.errors import UsageError, one_line
 from cnnlab.tracking.schema import SETTINGS_FILE, Metric, Tag, is_result
-from cnnlab.tracking.store import patience_of_seconds, settle, sqlite_file
+from cnnlab.tracking.store import connect, patience_of_seconds, settle, sqlite_file
 
 SHORTEST_START = 6  # characters of an id that may stand for all of it
 BEST, LAST = "best", "last"
@@ -27,7 +27,7 @@ def open_client(uri: str) -> mlflow.MlflowClient:
             f"tracking.uri={uri!r} holds no runs yet: {file} does not exist; train first, or name the store"
         )
     settle(uri)
-    mlflow.set_tracking_uri(uri)
+    connect(uri)
     return mlflow.MlflowClient(uri)
 
 

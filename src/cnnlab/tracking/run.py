@@ -18,7 +18,7 @@ from cnnlab.errors import UsageError, described
 from cnnlab.settings.commands import Tracking
 from cnnlab.signals import Interruption, deferred
 from cnnlab.tracking.schema import Tag
-from cnnlab.tracking.store import prepare, reserved_space
+from cnnlab.tracking.store import connect, prepare, reserved_space
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,13 @@ def open_run(settings: Tracking, tags: Mapping[str, str], run_id: str | None = N
                 _end(run, "FAILED", {Tag.ERROR: described(error)}, traceback.format_exc())
             raise
         finally:
-            mlflow.set_tracking_uri(before)
+            connect(before)
 
 
 def _start(settings: Tracking, tags: Mapping[str, str], experiment_id: str, run_id: str | None) -> TrackedRun:
     if run_id is None:
         run_id, tags = _create(settings, tags, experiment_id), {}
-    mlflow.set_tracking_uri(settings.uri)
+    connect(settings.uri)
     mlflow.set_system_metrics_sampling_interval(settings.system_metrics_interval)
     try:
         # Nested: a notebook may have a run of its own open.

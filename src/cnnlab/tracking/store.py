@@ -76,6 +76,22 @@ def check_address(uri: str) -> list[str]:
     return [f"tracking.uri={uri!r} is not an address cnnlab can write to; {ALLOWED}"]
 
 
+def connect(uri: str) -> None:
+    """Let MLflow's own functions mean this store, in this process.
+
+    MLflow would write it into the environment too, where the next call of the library took it for the user's choice.
+    """
+    import mlflow
+
+    name = "MLFLOW_TRACKING_URI"
+    given = os.environ.get(name)
+    mlflow.set_tracking_uri(uri)
+    if given is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = given
+
+
 def prepare(uri: str, experiment_name: str) -> str:
     """Create the store and the experiment where they are missing; return the experiment's id.
 
