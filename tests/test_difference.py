@@ -39,7 +39,7 @@ def test_two_runs_are_told_apart_line_by_line(project):
     assert lines[:2] == [f"A  {first}  dnn-dropout_l2-seed0  FINISHED", f"B  {second}  dnn-dropout_l2-seed0  FINISHED"]
     assert "settings  optimizer.lr: 0.001 -> 0.01" in lines
     assert "settings  dataset.validation.fraction: 0.1 -> 0.2" in lines
-    assert any(line.startswith("data  validation: 144 -> 2") for line in lines)
+    assert "data  images: 1293 train, 144 validation, 360 test -> 1149 train, 288 validation, 360 test" in lines
     accuracies = [f"{client.get_run(item).data.metrics['test/acc']:.4f}" for item in (first, second)]
     assert f"results  test/acc: {accuracies[0]} -> {accuracies[1]}" in lines
     assert len([line for line in lines if line.startswith("settings")]) == 2

@@ -108,11 +108,11 @@ def code_of(client: mlflow.MlflowClient, run: Run) -> dict[str, str]:
 
 def data_of(client: mlflow.MlflowClient, run: Run) -> dict[str, str]:
     """Return the dataset with its digest, its classes, the shape of an image and the size of each split."""
-    told: dict[str, str] = {}
+    told = {str(Tag.IMAGES): run.data.tags[Tag.IMAGES]} if Tag.IMAGES in run.data.tags else {}
     for item in run.inputs.dataset_inputs if run.inputs else ():
         told |= {"name": item.dataset.name, "digest": item.dataset.digest}
         profile = json.loads(item.dataset.profile or "{}")
-        told |= {str(key): str(value) for key, value in profile.items()}
+        told |= {key: str(profile[key]) for key in ("classes", "image") if key in profile}
     return told
 
 

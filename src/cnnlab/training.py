@@ -210,6 +210,8 @@ def start_tags(plan: Plan) -> dict[str, str]:
     known = settings_tags(plan.settings) | {Tag.PARAMETERS: size, Tag.SETTINGS: plan.settings.digest(plan.start.digest)}
     beginning = {Tag.INITIAL_RUN: plan.start.run_id, Tag.INITIAL_WEIGHTS: plan.start.digest}
     known |= {tag: value for tag, value in beginning.items() if value is not None}
+    # MLflow keeps the profile of a dataset once, as the first run with these images had it: sizes are the run's own.
+    known[str(Tag.IMAGES)] = ", ".join(f"{size} {split}" for split, size in plan.data_module.sizes.items())
     device = str(plan.trainer.strategy.root_device)
     return known | code_tags(Path.cwd()) | machine_tags(device)
 

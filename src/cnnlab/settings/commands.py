@@ -81,10 +81,10 @@ KEPT_APART = ("seed", "like", "init_from", "evaluation_batch_size", "tracking", 
 class Training(Section):
     """Everything that one run of train.py takes."""
 
-    like: str | int | None = Field(description="start from the settings of this run: its id, or best, or last")
     seed: Seed = Field(description="initial weights, dropout and the order of the batches")
     batch_size: Count = Field(description="images a step and device")
     evaluation_batch_size: Count = Field(description="images a step of validation and test; changes no metric")
+    like: str | int | None = Field(description="start from the settings of this run: its id, or best, or last")
     init_from: str | int | None = Field(
         description="begin with the weights that fit: a run's id, its first 6 characters or more, or a file"
     )

@@ -52,6 +52,7 @@ class Tag(StrEnum):
     MODEL = "model"
     REGULARIZATION = "regularization"
     OPTIMIZER = "optimizer"
+    IMAGES = "images"  # how many are in each split
     PARAMETERS = "parameters"  # how many the network has
     SEED = "seed"
     INITIAL_RUN = "init.run"  # of a warm start: the run whose weights it began with, where they came from one
