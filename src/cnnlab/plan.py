@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -10,10 +10,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from cnnlab.classifier import Classifier, MakeOptimizer, MakeScheduler, Schedule
+from cnnlab.classifier import Classifier
 from cnnlab.data import LoadData, augmentation, load
 from cnnlab.data.drawing import measure_frame
 from cnnlab.data.images import ImageData
@@ -21,15 +19,15 @@ from cnnlab.data.module import ImageDataModule
 from cnnlab.data.pixels import border_brightness
 from cnnlab.data.scaling import Scaling
 from cnnlab.data.split import divide
+from cnnlab.descent import optimizer_maker, scheduler_maker
 from cnnlab.errors import UsageError, collect
 from cnnlab.losses import build_loss
 from cnnlab.measures import build_measures
 from cnnlab.models import trained
 from cnnlab.networks import build_network
-from cnnlab.optimizers import OPTIMIZERS, cosine, onecycle
-from cnnlab.own import asked, called, made, own
+from cnnlab.own import called, made
 from cnnlab.settings import training
-from cnnlab.settings.base import Own, Section
+from cnnlab.settings.base import Own
 from cnnlab.settings.commands import Tracking, Trainer, Training
 from cnnlab.settings.dataset import Archive, ImageFolder, OwnImages
 from cnnlab.settings.description import FORMAT, Description, KeptImages
@@ -207,55 +205,4 @@ def build_augmentation(settings: training.Augmentation, classes: int) -> nn.Modu
         return made("augmentation", settings, nn.Module, "an nn.Module", classes=classes)
     if isinstance(settings, training.Unchanged):
         return None
-    return augmentation.KINDS[settings.name](classes, **arguments(settings))
-
-
-def optimizer_maker(settings: training.Optimizer) -> MakeOptimizer:
-    """Return what makes the optimizer of the parameters it is given."""
-    if isinstance(settings, Own):
-        given = own("optimizer", settings)
-
-        def make_own(parameters: Iterable[nn.Parameter]) -> Optimizer:
-            optimizer = called("optimizer", given, parameters)
-            if not isinstance(optimizer, Optimizer):
-                raise UsageError(f"optimizer._target_={settings.target!r} is no optimizer of torch's")
-            return optimizer
-
-        return make_own
-
-    def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
-        return OPTIMIZERS[settings.name](parameters, **arguments(settings))  # type: ignore[arg-type]
-
-    return make
-
-
-def scheduler_maker(settings: training.Scheduler, monitor: str | None = None) -> MakeScheduler | None:
-    """Return what makes the schedule of an optimizer and a number of steps; None for a constant rate.
-
-    A schedule of the user's own that asks for `total_steps` gets them and is stepped after every step; any other one,
-    as torch's are, is stepped after every epoch, and told `monitor` if it waits for a metric to stop improving.
-    """
-    if isinstance(settings, training.Constant):
-        return None
-    given = own("scheduler", settings) if isinstance(settings, Own) else None
-
-    def make(optimizer: Optimizer, steps: int) -> Schedule:
-        if isinstance(settings, training.Cosine):
-            options = {"warmup_fraction": settings.warmup_fraction, "final_factor": settings.final_factor}
-            return Schedule(cosine(optimizer, steps, **options))
-        if isinstance(settings, training.OneCycle):
-            return Schedule(onecycle(optimizer, steps, warmup_fraction=settings.warmup_fraction))
-        assert given is not None
-        asks = asked(given, total_steps=steps)
-        scheduler = called("scheduler", given, optimizer, **asks)
-        if not isinstance(scheduler, LRScheduler):
-            raise UsageError(f"scheduler._target_={settings.target!r} is no scheduler of torch's")
-        plateau = isinstance(scheduler, ReduceLROnPlateau)
-        return Schedule(scheduler, "step" if asks else "epoch", monitor if plateau else None)
-
-    return make
-
-
-def arguments(section: Section, *names: str) -> dict[str, object]:
-    """Return what a section's class is called with: every value but its names."""
-    return {key: value for key, value in section if key not in ("name", *names)}
+    return augmentation.KINDS[settings.name](classes, **settings.options())

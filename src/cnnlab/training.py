@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -10,37 +9,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from cnnlab import like, process
+from cnnlab.beginning import introduce, record_start, start_tags
 from cnnlab.console import EpochLines, console, show_closing
 from cnnlab.errors import UsageError
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.job import Job
 from cnnlab.logged_model import log_model
 from cnnlab.metrics import class_metrics
-from cnnlab.models import parameter_count
-from cnnlab.models.summary import layer_table
-from cnnlab.networks import adaptation
 from cnnlab.plan import Plan, make_plan
 from cnnlab.portable import Portable, facts_about
-from cnnlab.settings.base import Called, Section
-from cnnlab.settings.commands import Training
-from cnnlab.settings.read import as_yaml
 from cnnlab.settings.training import measured
 from cnnlab.stopping import keeping_best
 from cnnlab.tracking.history import at_epoch, epoch_history
 from cnnlab.tracking.logger import EpochSink
 from cnnlab.tracking.own_code import keep_own_code
 from cnnlab.tracking.provenance import (
-    code_tags,
     command_tags,
-    environment,
-    machine_tags,
-    uncommitted_diff,
 )
 from cnnlab.tracking.run import TrackedRun, open_run
-from cnnlab.tracking.schema import DIFF_FILE, ENVIRONMENT_FILE, SETTINGS_FILE, VALIDATION, Metric, Tag
+from cnnlab.tracking.schema import VALIDATION, Metric
 from cnnlab.tracking.store import absolute_uri, page_of
 
 
@@ -184,73 +173,6 @@ def keep_model(plan: Plan) -> str | None:
         for line in error.problems:
             console.print(f"the model is not in MLflow, its checkpoint is: {line}", soft_wrap=True, markup=False)
         return None
-
-
-def settings_tags(settings: Training) -> dict[str, str]:
-    """Return the tags that name the chosen groups and the seed."""
-    named = {
-        Tag.DATASET: settings.dataset,
-        Tag.MODEL: settings.model,
-        Tag.REGULARIZATION: settings.regularization,
-        Tag.OPTIMIZER: settings.optimizer,
-    }
-    tags = {str(tag): own_name(section) for tag, section in named.items()}
-    return tags | {Tag.SEED: str(settings.seed)}
-
-
-def own_name(section: Section) -> str:
-    """Return the name of a section, for one of the user's own without a name that of its class or function."""
-    name = getattr(section, "name", None)
-    return section.target.rpartition(".")[2] if name is None and isinstance(section, Called) else str(name)
-
-
-def start_tags(plan: Plan) -> dict[str, str]:
-    """Return the tags that say what ran, where, and from which code."""
-    size = str(parameter_count(plan.classifier.network))
-    known = settings_tags(plan.settings) | {Tag.PARAMETERS: size, Tag.SETTINGS: plan.settings.digest(plan.start.digest)}
-    beginning = {Tag.INITIAL_RUN: plan.start.run_id, Tag.INITIAL_WEIGHTS: plan.start.digest}
-    known |= {tag: value for tag, value in beginning.items() if value is not None}
-    # MLflow keeps the profile of a dataset once, as the first run with these images had it: sizes are the run's own.
-    known[str(Tag.IMAGES)] = ", ".join(f"{size} {split}" for split, size in plan.data_module.sizes.items())
-    device = str(plan.trainer.strategy.root_device)
-    return known | code_tags(Path.cwd()) | machine_tags(device)
-
-
-def introduce(run: TrackedRun, plan: Plan) -> None:
-    """Show the network and the data."""
-    sizes = plan.data_module.sizes
-    if plan.data.layout:
-        console.print(plan.data.layout, soft_wrap=True, markup=False)
-    for line in plan.start.lines:
-        console.print(line, soft_wrap=True, markup=False)
-    console.print(layer_table(plan.classifier.network, plan.data.input_shape))
-    if note := adaptation(plan.classifier.network, plan.settings, plan.data.input_shape):
-        console.print(note, soft_wrap=True, markup=False)
-    console.print(
-        f"{plan.data.name}: {sizes['train']} training, {sizes['validation']} validation, {sizes['test']} test images\n"
-        f"MLflow run {run.run_id}",
-        soft_wrap=True,
-    )
-
-
-def record_start(run: TrackedRun, plan: Plan) -> None:
-    """Keep what is known before the first step: configuration, data, code and environment."""
-    data = plan.data
-    run.log_parameters(plan.settings.flat())
-    run.log_text(as_yaml(plan.settings), SETTINGS_FILE)
-    run.log_text(environment(), ENVIRONMENT_FILE)
-    if diff := uncommitted_diff(Path.cwd()):
-        run.log_text(diff, DIFF_FILE)
-    profile = {"classes": data.classes, "image": list(data.input_shape), **plan.data_module.sizes}
-    dataset = Dataset(
-        name=data.name,
-        digest=data.digest,
-        source_type="local",
-        source=json.dumps({"uri": data.source}),
-        profile=json.dumps(profile),
-    )
-    lineage = DatasetInput(dataset, [InputTag("mlflow.data.context", "training, validation, test")])
-    run.client.log_inputs(run.run_id, [lineage])
 
 
 def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) -> dict[str, str]:

@@ -19,7 +19,7 @@ from cnnlab.figures.curves import draw_learning_curves
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.metrics import Predictions
 from cnnlab.models import MLP, ConvNet, structure
-from cnnlab.plan import build_network
+from cnnlab.networks import build_network
 from cnnlab.settings.commands import Figures
 from commands import settings
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from cnnlab.classifier import Classifier
 from cnnlab.data.scaling import Scaling
-from cnnlab.plan import optimizer_maker
+from cnnlab.descent import optimizer_maker
 from commands import settings
 
 

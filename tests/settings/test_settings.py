@@ -9,13 +9,13 @@ import torch
 from omegaconf import ListConfig
 
 from cnnlab.data import SOURCES, augmentation
+from cnnlab.descent import scheduler_maker
 from cnnlab.errors import UsageError
 from cnnlab.measures import KINDS
 from cnnlab.models import NETWORKS
 from cnnlab.models.initializers import INITIALIZERS
 from cnnlab.models.layers import ACTIVATIONS, POOLINGS
 from cnnlab.optimizers import OPTIMIZERS
-from cnnlab.plan import scheduler_maker
 from cnnlab.settings import commands, dataset, description, model, training
 from cnnlab.settings.base import Own, Section
 from cnnlab.settings.commands import Evaluation, Export, Prediction, Training

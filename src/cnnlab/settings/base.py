@@ -45,6 +45,10 @@ class Section(BaseModel):
         """Return the section as plain dicts, lists and values, under the configuration's own keys."""
         return self.model_dump(mode="json", by_alias=True)
 
+    def options(self) -> dict[str, object]:
+        """Return what the class that `name` chooses is called with: every other value."""
+        return {key: value for key, value in self if key != "name"}
+
     def flat(self) -> dict[str, object]:
         """Return `{'model.name': 'mlp', ...}`: one entry a leaf, lists kept whole, as Hydra writes overrides."""
         return flatten(self.plain())

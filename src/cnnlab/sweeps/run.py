@@ -12,6 +12,7 @@ import optuna
 from omegaconf import OmegaConf
 
 from cnnlab import process
+from cnnlab.beginning import settings_tags
 from cnnlab.console import console, show_closing
 from cnnlab.errors import UsageError
 from cnnlab.job import Job
@@ -38,7 +39,6 @@ from cnnlab.sweeps.workers import WorkerPool, WorkersFailed
 from cnnlab.tracking.provenance import code_tags
 from cnnlab.tracking.run import TrackedRun, create_run, open_run
 from cnnlab.tracking.schema import SEARCH, Metric, Role, Tag
-from cnnlab.training import settings_tags
 
 POLL = 0.5  # seconds between two looks at the study
 

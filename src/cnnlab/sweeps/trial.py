@@ -16,6 +16,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab import process
+from cnnlab.beginning import settings_tags
 from cnnlab.plan import Plan, make_plan, read_training
 from cnnlab.settings.base import flatten
 from cnnlab.settings.commands import Tracking
@@ -27,7 +28,7 @@ from cnnlab.sweeps.storage import RUN, run_name
 from cnnlab.sweeps.study import DUPLICATE, RESULT
 from cnnlab.tracking.run import TrackedRun, open_run
 from cnnlab.tracking.schema import BEST, COST, SEED_PREFIX, VALIDATION, Direction, Metric, Role, Tag
-from cnnlab.training import fit, settings_tags
+from cnnlab.training import fit
 
 
 class Diverged(Exception):

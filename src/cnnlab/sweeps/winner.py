@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import optuna
 
 from cnnlab import process
+from cnnlab.beginning import start_tags
 from cnnlab.plan import make_plan, read_training
 from cnnlab.settings.base import LARGEST_SEED
 from cnnlab.settings.read import resolve
@@ -16,7 +17,7 @@ from cnnlab.sweeps.storage import RUN, SEED, run_name
 from cnnlab.sweeps.study import RESULT
 from cnnlab.tracking.run import open_run
 from cnnlab.tracking.schema import Metric, Role, Tag
-from cnnlab.training import start_tags, train_and_test
+from cnnlab.training import train_and_test
 
 
 @dataclass(frozen=True)
