@@ -43,7 +43,7 @@ class Walk:
             self.stumbles.append(f"{command}: exit code {done.returncode}: {said[-1500:]}")
         elif TRACEBACK in said:
             self.stumbles.append(f"{command}: {said[-1500:]}")
-        elif code == 2 and len(done.stderr.splitlines()) != 1:
+        elif code == 2 and len(re.sub(r"make: .*\n", "", done.stderr).splitlines()) != 1:
             self.stumbles.append(f"{command}: more than one line: {done.stderr}")
         elif shows not in said:
             self.stumbles.append(f"{command}: says nothing of {shows!r}: {said[-1500:]}")

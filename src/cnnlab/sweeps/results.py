@@ -6,6 +6,7 @@ import csv
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -33,6 +34,22 @@ from cnnlab.tracking.store import page_of
 TRAINED = set(Training.model_fields) - {"tracking", "figures"}
 NOTES = ("reason", "duplicate_of", "retried_as", "seconds", "mlflow_run")
 ENDED = ("complete", "pruned", "failed")
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep has found: the best trial's number, parameters and values, and the test metrics of the winner.
+
+    `best_trial` is None, and the rest empty, where no trial ended; `tested` has one entry a seed.
+    """
+
+    run_id: str
+    folder: Path
+    study: optuna.Study
+    best_trial: int | None
+    best_parameters: Mapping[str, object]
+    best_values: Mapping[str, float]
+    tested: tuple[Mapping[str, float], ...]
 
 
 def summarize(order: Order, study: optuna.Study, parent: TrackedRun, folder: Path) -> list[str]:

@@ -22,7 +22,7 @@ from cnnlab.signals import Interruption, deferred
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.order import Order, read_order
 from cnnlab.sweeps.repeat import training_overrides
-from cnnlab.sweeps.results import closing_rows, record_winner, summarize
+from cnnlab.sweeps.results import Swept, closing_rows, record_winner, summarize
 from cnnlab.sweeps.space import apply
 from cnnlab.sweeps.storage import PARENT_RUN, SEED, StudyLock, hidden
 from cnnlab.sweeps.study import (
@@ -41,22 +41,6 @@ from cnnlab.tracking.run import TrackedRun, create_run, open_run
 from cnnlab.tracking.schema import SEARCH, Metric, Role, Tag
 
 POLL = 0.5  # seconds between two looks at the study
-
-
-@dataclass(frozen=True)
-class Swept:
-    """What a sweep has found: the best trial's number, parameters and values, and the test metrics of the winner.
-
-    `best_trial` is None, and the rest empty, where no trial ended; `tested` has one entry a seed.
-    """
-
-    run_id: str
-    folder: Path
-    study: optuna.Study
-    best_trial: int | None
-    best_parameters: Mapping[str, object]
-    best_values: Mapping[str, float]
-    tested: tuple[Mapping[str, float], ...]
 
 
 @dataclass(frozen=True)
