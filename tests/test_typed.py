@@ -92,7 +92,7 @@ def test_help_lists_a_users_own_options_too(tmp_path):
     (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "model" / "tiny.yaml").write_text("defaults: [mlp]\n\nname: tiny\n")
     for own in ([], ["--config-dir=conf"], ["--config-dir", "conf"]):
-        said = " ".join(run(tmp_path, "train.py", *own, "model=tiny", "--help").stdout.split())
+        said = " ".join(run(tmp_path, "train.py", "seed=1", *own, "model=tiny", "--help").stdout.split())
         assert "simple_cnn, tiny" in said and "model.name=tiny" in said, own
 
 

@@ -55,6 +55,8 @@ def introduce(run: TrackedRun, plan: Plan) -> None:
     sizes = plan.data_module.sizes
     if plan.data.layout:
         console.print(plan.data.layout, soft_wrap=True, markup=False)
+    if plan.settings.batch_size == sizes["train"] < plan.settings.dataset.batch_size:
+        console.print(f"batch_size: {sizes['train']}, all training images there are", soft_wrap=True)
     for line in plan.start.lines:
         console.print(line, soft_wrap=True, markup=False)
     console.print(layer_table(plan.classifier.network, plan.data.input_shape))

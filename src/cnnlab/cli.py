@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -89,10 +90,22 @@ def run_jobs(door: str) -> None:
 
 
 def with_own_folder(arguments: list[str]) -> list[str]:
-    """Return a command's arguments with `--config-dir conf` where the current folder has one that is not cnnlab's."""
-    own = own_folder()
-    given = any(item in OWN_FOLDER or item.startswith("--config-dir=") for item in arguments)
-    return arguments if given or own is None else [f"--config-dir={own}", *arguments]
+    """Return a command's arguments with the user's own folder of configuration first.
+
+    Hydra takes it there and at the end, not between settings. Where none is named it is `conf/` of the current folder,
+    unless that is cnnlab's.
+    """
+    found = own_folder()
+    own, rest = [f"--config-dir={found}"] if found else [], []
+    items = iter(arguments)
+    for item in items:
+        if item in OWN_FOLDER:
+            own = [item, *islice(items, 1)]
+        elif item.startswith("--config-dir="):
+            own = [item]
+        else:
+            rest.append(item)
+    return [*own, *rest]
 
 
 def print_out(text: str) -> None:

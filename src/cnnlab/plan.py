@@ -96,6 +96,7 @@ def make_plan(
         weights = collect(problems, load_weights, str(settings.init_from), settings.tracking.uri)
     data_module = built = None
     if data is not None:
+        settings = with_batches(settings, data)
         data_module = collect(problems, build_data_module, settings, data)
         train_images = data.train_images if data_module is None else data.train_images[data_module.train_index]
         images = kept_images(data, data_module) if data_module else None
@@ -105,6 +106,14 @@ def make_plan(
     assert data and data_module and built and trainer and watching
     classifier, start = built
     return Plan(settings, data, data_module, classifier, trainer, watching[0], logger, start)
+
+
+def with_batches(settings: Training, data: ImageData) -> Training:
+    """Return the settings with batches no larger than a user's own images allow, unless the command chose a size."""
+    if isinstance(settings.dataset, Archive) or settings.batch_size != settings.dataset.batch_size:
+        return settings
+    images = max(1, len(divide(data, settings.dataset.validation)[0]))
+    return settings.model_copy(update={"batch_size": min(settings.batch_size, images)})
 
 
 def build_data_module(settings: Training, data: ImageData) -> ImageDataModule:

@@ -22,7 +22,7 @@ ENVIRONMENT = {
 # MLflow's default of a job runner and four workers makes fourteen processes of a viewer.
 SERVER_ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 # The libraries' chatter would bury what the run itself says.
-CHATTY = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "mlflow", "matplotlib", "alembic")
+CHATTY = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "mlflow", "alembic")
 # Their warnings tell of their own steps while a network is exported.
 TALKATIVE = ("torch.fx.experimental.symbolic_shapes", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 IGNORED_WARNINGS = (
@@ -42,6 +42,7 @@ def set_environment(*, server: bool = False) -> None:
     """Set what the libraries read when they are loaded; imports none of them."""
     for name, value in (ENVIRONMENT | (SERVER_ENVIRONMENT if server else {})).items():
         os.environ.setdefault(name, value)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # in a new home it tells of its fonts when it is loaded
 
 
 def begin(threads: int | None = None) -> None:

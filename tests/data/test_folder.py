@@ -11,9 +11,10 @@ from cnnlab.data import load
 from cnnlab.data.pixels import read_image
 from cnnlab.data.split import divide
 from cnnlab.errors import UsageError
+from cnnlab.plan import make_plan
 from cnnlab.settings.dataset import ImageFolder
 from cnnlab.settings.read import read
-from commands import composed
+from commands import composed, settings
 
 
 def config(path, **changes):
@@ -253,3 +254,17 @@ def test_resizing_keeps_the_aspect_ratio_unless_told(tmp_path):
     assert means["crop"] == 255
     assert means["stretch"] == pytest.approx(255 / 3, abs=10)
     assert means["pad"] == pytest.approx(255 / 9, abs=10)
+
+
+def test_few_photos_make_one_small_batch_unless_a_size_was_chosen(tmp_path):
+    fill(tmp_path / "photos")
+    given = [
+        "dataset=image_folder",
+        f"dataset.path={tmp_path}/photos",
+        "model=dnn",
+        f"tracking.uri=sqlite:///{tmp_path}/m",
+    ]
+    plan = make_plan(settings(*given), tmp_path)
+    assert plan.settings.batch_size == plan.data_module.sizes["train"] < plan.settings.dataset.batch_size
+    with pytest.raises(UsageError, match="batch_size=40 is larger than the training split"):
+        make_plan(settings(*given, "batch_size=40"), tmp_path)
