@@ -11,12 +11,14 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import nn
 
 from cnnlab.data.scaling import Scaling
 from cnnlab.figures import diagram, fonts, samples
 from cnnlab.figures.canvas import lettering, shorten
 from cnnlab.figures.curves import draw_learning_curves
 from cnnlab.figures.draw import Subject, draw_all
+from cnnlab.figures.features import draw_feature_maps
 from cnnlab.metrics import Predictions
 from cnnlab.models import MLP, ConvNet, structure
 from cnnlab.networks import build_network
@@ -230,3 +232,11 @@ class TestLettering:
     def test_long_names_and_line_breaks_are_shortened(self):
         assert shorten("an\nankle boot") == "an ankle boot"
         assert shorten("a" * 30) == "a" * 17 + "…"
+
+
+def test_the_maps_of_a_deep_network_are_some_of_its_layers_from_first_to_last(tmp_path):
+    network = nn.Sequential(*(nn.ReLU() for _ in range(30)), nn.Flatten(), nn.Linear(64, 2))
+    image = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    path = draw_feature_maps(tmp_path, Scaling.fit("unit", image[None]), network, image, "an image")
+    with Image.open(path) as picture:
+        assert picture.height < 2000  # 30 rows were 4,200 pixels

@@ -14,6 +14,7 @@ from cnnlab.models.summary import evaluating
 
 MOST_FILTERS = 64
 MOST_MAPS = 16  # of one layer
+MOST_LAYERS = 12
 
 
 def draw_filters(folder: Path, network: nn.Module, input_shape: tuple[int, int, int]) -> Path | None:
@@ -51,6 +52,10 @@ def draw_feature_maps(folder: Path, scaling: nn.Module, network: nn.Module, imag
     answers = _answers(scaling, network, image)
     if not answers:
         return None
+    if len(answers) > MOST_LAYERS:
+        chosen = np.linspace(0, len(answers) - 1, MOST_LAYERS).round().astype(int)
+        title = f"{title}\n{MOST_LAYERS} of {len(answers)} activation layers"
+        answers = {name: answer for place, (name, answer) in enumerate(answers.items()) if place in chosen}
     heights = [1.1 if answer.dim() == 3 else 0.35 for answer in answers.values()]
     figure = new_figure(11, 1.2 * sum(heights) + 1.9)
     grid = figure.subplots(len(heights) + 1, 1, height_ratios=[1.4, *heights], gridspec_kw={"hspace": 0.5})
