@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from strangers.walk import Walk, documented, python_block, run_id_in
+from strangers.walk import documented, python_block, run_id_in
 
 pytestmark = pytest.mark.slow
 
@@ -176,10 +176,6 @@ def test_someone_outside_the_checkout(outside):
     assert outside.type(f"cnnlab train {devices} trainer.max_epochs=2").count("epoch 2/2") == 1
     outside.type("cnnlab trian", code=2, shows="did you mean 'train'?")
     outside.type("cnnlab train epochs=3", code=2, shows="did you mean 'trainer.max_epochs'?")
-    assert outside.stumbles == []
-
-
-def test_the_readmes_program_runs_as_printed(outside: Walk):
     (outside.folder / "scans").mkdir()
     draw_digit(outside.folder / "scans" / "one.png")
     program = python_block("README.md", "from cnnlab import train").replace("n_trials=20", "n_trials=2")
