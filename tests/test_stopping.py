@@ -66,7 +66,7 @@ def test_before_the_first_epoch_there_is_nothing_to_keep(tmp_path):
 
 
 def test_a_store_out_of_reach_is_told_with_the_checkpoints_place(tmp_path, monkeypatch):
-    def unreachable(client, run_id):
+    def unreachable(client, run_id, monitors):
         raise MlflowException("no answer")
 
     monkeypatch.setattr(stopping, "epoch_history", unreachable)
