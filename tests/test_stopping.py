@@ -14,6 +14,7 @@ from cnnlab import stopping
 from cnnlab.signals import Interruption, interruptible, notes_of
 from cnnlab.stopping import best_checkpoint, keeping_best, what_is_kept
 
+SETTINGS = SimpleNamespace(chosen_monitors=())
 JOB = SimpleNamespace(command="python train.py model=dnn")
 
 
@@ -23,7 +24,7 @@ def plan_with(folder, named: str, **epochs: int) -> SimpleNamespace:
         torch.save({"epoch": epoch}, folder / f"{name}.ckpt")
         os.utime(folder / f"{name}.ckpt", (1000 - age, 1000 - age))
     checkpoint = SimpleNamespace(dirpath=folder, best_model_path=f"{folder}/{named}.ckpt", monitor="val/loss")
-    return SimpleNamespace(checkpoint=checkpoint, trainer=SimpleNamespace(current_epoch=7))
+    return SimpleNamespace(checkpoint=checkpoint, trainer=SimpleNamespace(current_epoch=7), settings=SETTINGS)
 
 
 def test_a_second_signal_tears_nothing_and_takes_no_word_away(monkeypatch):
@@ -65,7 +66,7 @@ def test_before_the_first_epoch_there_is_nothing_to_keep(tmp_path):
 
 
 def test_a_store_out_of_reach_is_told_with_the_checkpoints_place(tmp_path, monkeypatch):
-    def unreachable(client, run_id):
+    def unreachable(client, run_id, monitors):
         raise MlflowException("no answer")
 
     monkeypatch.setattr(stopping, "epoch_history", unreachable)

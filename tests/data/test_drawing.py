@@ -44,10 +44,28 @@ def test_dust_is_no_part_of_the_drawing():
     assert np.abs(np.subtract(clean.ink.shape, dusty.ink.shape)).max() <= 3
 
 
+def test_a_blot_beside_a_large_drawing_and_dust_within_it_are_left_out():
+    levels = seen(page("white", ring(), 300, (60, 30)))
+    clean = find_drawing(levels)
+    levels[300:303, 470:484] = 0  # longer than dust, and little beside the ring
+    levels[209:211, 179:181] = 0
+    found = find_drawing(levels)
+    assert clean is not None and found is not None and found.ink.shape == clean.ink.shape
+    middle = np.array(found.ink.shape) // 2
+    assert found.ink[middle[0] - 9 : middle[0] + 9, middle[1] - 9 : middle[1] + 9].max() == 0
+
+
 @pytest.mark.parametrize("paper", PAPERS)
 def test_an_empty_page_has_no_drawing(paper):
     assert find_drawing(seen(page(paper, None))) is None
     assert find_drawing(seen(page(paper, None, specks=3))) is None
+
+
+def test_a_faint_streak_with_dots_on_it_is_no_drawing():
+    levels = np.full((420, 520), 255.0)
+    levels[200:203, 100:300] = 230
+    levels[200:203, 100:300:9] = 0
+    assert find_drawing(levels) is None
 
 
 def test_a_network_that_knows_dark_on_light_gets_it_so():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnnlab import process, train
+from cnnlab import process, training
 from cnnlab.plan import Plan, make_plan
 from cnnlab.tracking.provenance import processor
 from commands import settings
@@ -61,8 +61,8 @@ def test_two_epochs(plan):
         for name, value in metrics.items():
             seen.setdefault(name, []).append(value)
 
-    train.fit(plan, [listen])
-    tested, _ = train.test_best(plan)
+    training.fit(plan, [listen])
+    tested, _ = training.test_best(plan)
     seen |= {name: [value] for name, value in tested.items()}
     golden = {name: values for name, values in GOLDEN["models"][plan.settings.model.name].items() if "/" in name}
     assert {name: seen[name] for name in golden} == {name: expected(values) for name, values in golden.items()}

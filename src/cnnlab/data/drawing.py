@@ -21,7 +21,6 @@ GRAIN = 5  # deviations of the paper's own grain that ink differs at least
 HALF = 0.5  # of the ink's own level, from where on it counts as ink
 SPECK = 0.03  # of the largest stroke's area, below which a stroke is a speck
 LEAST = 0.02  # of a page's longer side, below which a stroke is a speck too
-MOST_INK = 0.6  # of the page; where there is more it is no drawing
 TOLERANCE = 0.1  # of the frame, within which a drawing stands as it should
 SAMPLE = 2000  # training images looked at
 ALIKE = 0.1  # of the frame, within which drawings count as made of one size
@@ -98,7 +97,7 @@ def find_drawing(page: FloatArray, dark: bool | None = None) -> Drawing | None:
         return None
     level = float(np.quantile(strength[strokes], 0.95))
     strokes = _strokes(strength > max(least, HALF * level))
-    if not strokes.any() or strokes.mean() > MOST_INK:
+    if not strokes.any():
         return None
     rows, columns = (np.flatnonzero(strokes.any(axis=axis)) for axis in (1, 0))
     near = binary_dilation(strokes, iterations=max(2, max(page.shape) // 200))  # soft edges, no specks
