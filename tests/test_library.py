@@ -79,6 +79,7 @@ def test_predictions_are_a_table(folder, trained):
         cnnlab.predict("run=best", "image=images", store)
 
 
+@pytest.mark.slow
 def test_a_sweep_returns_its_trials(folder):
     found = cnnlab.sweep(
         *SMALL, "search=mlp", "sweep.n_trials=2", "sweep.final_seeds=1", "pruner=none", "tracking.log_model=false"

@@ -226,6 +226,7 @@ print({name: round(float(value), 6) for name, value in measures.compute().items(
 """
 
 
+@pytest.mark.slow
 def test_two_processes_measure_what_one_does(tmp_path, examples):
     torch.save(examples, tmp_path / "examples.pt")
     (tmp_path / "two.py").write_text(TWO)

@@ -120,6 +120,7 @@ class TestPages:
         page("grey, with grain", None).save(folder / "x_empty.png")
         return folder
 
+    @pytest.mark.slow
     def test_a_small_drawing_is_told_as_the_digit_it_is(self, trained, pages):
         agreeing = {}
         for center in ("auto", "false"):

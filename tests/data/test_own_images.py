@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -128,7 +130,7 @@ def test_root_and_download_are_given_to_those_that_ask(monkeypatch):
     arrays = module.arrays
     monkeypatch.setattr(module, "arrays", lambda root, download: seen.update(root=root, download=download) or arrays())
     loaded("arrays")
-    assert seen == {"root": "data", "download": True}
+    assert seen == {"root": os.environ.get("CNNLAB_DATA", "data"), "download": True}
 
 
 def test_the_digest_and_the_keys_follow_the_content():
@@ -172,6 +174,7 @@ def test_what_its_own_code_raises_is_one_line():
     assert "nothing_there" in refused("nothing_there")
 
 
+@pytest.mark.slow
 def test_it_is_trained_on_and_evaluated_where_the_command_names_it_again(tmp_path):
     (tmp_path / "conf" / "dataset").mkdir(parents=True)
     (tmp_path / "conf" / "dataset" / "squares.yaml").write_text(

@@ -71,7 +71,8 @@ def test_the_run_keeps_table_plots_and_winner(swept):
     names = ("history", "importances", "parallel_coordinate", "slice", "contour", "intermediate_values")
     assert plots == {"plots/plots.html", *(f"plots/{name}.png" for name in names)}
     page = (output / "plots" / "plots.html").read_text()
-    assert page.count("Plotly.newPlot(") >= len(names)
+    # Five trials are too few for importances: a sentence stands there.
+    assert page.count("Plotly.newPlot(") >= len(names) - 1 and "fewer than 10" in page
     rows = list(csv.DictReader((output / "trials.csv").open()))
     study = study_in(folder)
     assert [row["state"] for row in rows] == [trial.state.name.lower() for trial in study.get_trials()]
