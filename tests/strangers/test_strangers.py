@@ -113,10 +113,7 @@ def test_a_researcher_with_photos(clone):
     clone.type(
         'python predict.py run=best dataset=image_folder dataset.name=split "image=photos/dog\'s"', shows="table"
     )
-    clone.type(
-        f"python train.py dataset=image_folder dataset.path=split dataset.name=split init_from={run_id_in(said)} "
-        f"'freeze=[conv1*]' {SHORT}"
-    )
+    clone.type(f"{split} init_from={run_id_in(said)} 'freeze=[conv1*]' {SHORT}")
     clone.type(f"python train.py like={run_id_in(said)} optimizer.lr=0.01 {SHORT}", shows="optimizer.lr")
     clone.type(f"python diff.py {run_id_in(said)} last", shows="optimizer.lr")
     clone.type(f"python export.py run={run_id_in(said)} format=onnx path=birds.onnx", shows="birds.onnx")
