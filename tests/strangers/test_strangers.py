@@ -106,14 +106,12 @@ def test_a_researcher_with_photos(clone):
     after = clone.type("python evaluate.py run=best dataset=image_folder dataset.name=my_birds figures.enabled=false")
     accuracy = re.compile(r"test/acc\s+(\S+)")
     assert accuracy.search(before)[1] == accuracy.search(after)[1] and "8 new images are left out" in after
-    clone.type(
-        f"python train.py dataset=image_folder dataset.path=split dataset.name=split {SHORT}",
-        shows="validation from val/",
-    )
+    divided = "python train.py dataset=image_folder dataset.path=split dataset.name=split"
+    clone.type(f"{divided} {SHORT}", shows="validation from val/")
     clone.type(
         'python predict.py run=best dataset=image_folder dataset.name=split "image=photos/dog\'s"', shows="table"
     )
-    clone.type(f"{split} init_from={run_id_in(said)} 'freeze=[conv1*]' {SHORT}")
+    clone.type(f"{divided} init_from={run_id_in(said)} 'freeze=[conv1*]' {SHORT}")
     clone.type(f"python train.py like={run_id_in(said)} optimizer.lr=0.01 {SHORT}", shows="optimizer.lr")
     clone.type(f"python diff.py {run_id_in(said)} last", shows="optimizer.lr")
     clone.type(f"python export.py run={run_id_in(said)} format=onnx path=birds.onnx", shows="birds.onnx")
