@@ -29,7 +29,7 @@ FLOORS = (
     ("help",),
     ("compose",),
     ("settings", "multirun"),
-    ("metrics", "job"),
+    ("metrics", "job", "options"),
     ("signals", "quoting", "process", "errors", "start", "own_path", "tracking.schema", "answering"),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}

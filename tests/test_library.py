@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import mlflow
@@ -99,6 +100,7 @@ def test_a_sweep_returns_its_trials(folder):
         (lambda: cnnlab.train("optimizer.lr=-1"), "optimizer.lr takes a number above 0"),
         (lambda: cnnlab.train("model=mlp", config_dir="nowhere"), "nowhere' is not a folder"),
         (lambda: cnnlab.load("no_such_run"), "holds no runs yet"),
+        (lambda: cnnlab.train(["model=mlp"]), "['model=mlp'] is no setting; give texts, such as 'model=mlp'"),
         (lambda: cnnlab.load(), "give either run=RUN_ID"),
     ],
 )
@@ -112,6 +114,26 @@ def test_images_of_another_shape_are_refused(trained):
     model = cnnlab.load("best", f"tracking.uri={trained.uri}")
     with pytest.raises(UsageError, match=r"\[N, 1, 28, 28\]"):
         model(np.zeros((2, 28, 28), dtype=np.uint8))
+
+
+def test_pixels_that_were_scaled_already_are_told(trained):
+    model = cnnlab.load("best", f"tracking.uri={trained.uri}")
+    images = loaded("digits").test_images[:5]
+    with pytest.warns(UserWarning, match="at most 1"):
+        model(images / 255)
+
+
+def test_trainings_of_several_threads_come_one_after_the_other(folder):
+    results = {}
+    threads = [
+        threading.Thread(target=lambda seed=seed: results.update({seed: cnnlab.train(*SMALL, f"seed={seed}")}))
+        for seed in (1, 2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results[1].metrics == cnnlab.train(*SMALL, "seed=1").metrics
 
 
 def test_a_notebooks_own_run_and_store_are_left_alone(folder):

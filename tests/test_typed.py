@@ -11,7 +11,9 @@ from PIL import Image
 from rich.console import Console
 
 from cnnlab.console import show_closing
+from cnnlab.options import options_first
 from cnnlab.quoting import quote_texts
+from cnnlab.report.__main__ import main as report
 from commands import run
 
 NAMES = [
@@ -94,6 +96,32 @@ def test_help_lists_a_users_own_options_too(tmp_path):
     for own in ([], ["--config-dir=conf"], ["--config-dir", "conf"]):
         said = " ".join(run(tmp_path, "train.py", "seed=1", *own, "model=tiny", "--help").stdout.split())
         assert "simple_cnn, tiny" in said and "model.name=tiny" in said, own
+
+
+def test_options_stand_anywhere():
+    given = ["model=dnn", "-m", "seed=1,2", "--config-dir", "my conf", "--cfg=job", "lr=1"]
+    assert options_first(given) == ["-m", "--config-dir", "my conf", "--cfg=job", "model=dnn", "seed=1,2", "lr=1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train.py", "seed=1", "--mutlirun", "seed=2"], "option='--mutlirun' is unknown; allowed: "),
+        (["train.py", "--confg-dir=x"], "did you mean '--config-dir'?"),
+        (["train.py", "--experimental-rerun=x.pickle"], "option='--experimental-rerun' is unknown"),
+    ],
+)
+def test_a_mistyped_option_is_one_line(tmp_path, arguments, words):
+    done = run(tmp_path, *arguments)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and words in line
+
+
+def test_a_mistyped_option_of_the_report_is_one_line(capsys):
+    with pytest.raises(SystemExit) as end:
+        report(["--foo"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: unrecognized arguments: --foo; --help lists what there is\n"
 
 
 def test_epoch_lines_fit_80_columns(trained):

@@ -125,3 +125,11 @@ def test_a_logger_beside_the_run_gets_each_epoch_once_with_its_number_and_the_se
         assert float(row["train/loss"]) == pytest.approx(metrics["train/loss"])
     assert float(rows[2]["test/acc"]) == pytest.approx(tested["test/acc"]) and not rows[2]["val/loss"]
     assert "optimizer.lr: 0.001" in (folder / "hparams.yaml").read_text()
+
+
+def test_a_checkpoint_callback_of_ones_own_writes_into_the_runs_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = ["+callbacks.mine._target_=pytorch_lightning.callbacks.ModelCheckpoint", "+callbacks.mine.save_last=true"]
+    quick = ("model=dnn", "trainer.max_epochs=1", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db")
+    fit(make_plan(settings(*quick, *own), tmp_path / "run"), [])
+    assert list(tmp_path.rglob("last.ckpt")) == [tmp_path / "run" / "cnnlab" / "checkpoints" / "last.ckpt"]

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,6 +20,7 @@ from cnnlab import process
 from cnnlab.errors import Incomplete, UsageError, disk_is_full
 from cnnlab.job import job_of_hydra
 from cnnlab.multirun import Ending, ending_of, show_summary
+from cnnlab.options import names_folder, options_first
 from cnnlab.own_path import add_to_path
 from cnnlab.quoting import name_words, quote_texts
 from cnnlab.signals import Interruption, interruptible, notes_of
@@ -37,7 +37,6 @@ RUN = {
     "diff": ("cnnlab.difference", "diff"),
 }
 WORDS = {"diff": ("a", "b")}  # what the bare words of a command are the values of
-OWN_FOLDER = ("--config-dir", "-cd")
 _codes = [0]
 _begun: list[Path] = []  # folders of the jobs whose configuration was composed
 
@@ -45,7 +44,11 @@ _begun: list[Path] = []  # folders of the jobs whose configuration was composed
 def enter(door: str) -> NoReturn:
     """Run the command `door` for each job of its command line and exit with the worst of their codes."""
     process.set_environment()
-    sys.argv[1:] = with_own_folder(quote_texts(name_words(sys.argv[1:], WORDS.get(door, ()))))
+    try:
+        sys.argv[1:] = arranged(door, sys.argv[1:])
+    except UsageError as error:
+        tell(error.problems)
+        sys.exit(USAGE)
     debugging = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it cannot compose, and does not print it
     try:
@@ -89,23 +92,14 @@ def run_jobs(door: str) -> None:
             show_summary(endings)
 
 
-def with_own_folder(arguments: list[str]) -> list[str]:
-    """Return a command's arguments with the user's own folder of configuration first.
+def arranged(door: str, arguments: list[str]) -> list[str]:
+    """Return a command's arguments as Hydra takes them: options first, paths quoted, one's own `conf/` named.
 
-    Hydra takes it there and at the end, not between settings. Where none is named it is `conf/` of the current folder,
-    unless that is cnnlab's.
+    Raises UsageError for an option that the command does not have.
     """
-    found = own_folder()
-    own, rest = [f"--config-dir={found}"] if found else [], []
-    items = iter(arguments)
-    for item in items:
-        if item in OWN_FOLDER:
-            own = [item, *islice(items, 1)]
-        elif item.startswith("--config-dir="):
-            own = [item]
-        else:
-            rest.append(item)
-    return [*own, *rest]
+    items = options_first(quote_texts(name_words(arguments, WORDS.get(door, ()))))
+    own = own_folder()
+    return items if own is None or names_folder(items) else [f"--config-dir={own}", *items]
 
 
 def print_out(text: str) -> None:

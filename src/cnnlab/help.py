@@ -13,13 +13,13 @@ from omegaconf import OmegaConf
 from cnnlab.compose import SECTIONS
 from cnnlab.errors import shown
 from cnnlab.job import search_path
+from cnnlab.options import OWN_FOLDER
 from cnnlab.settings.base import Own, Section
 from cnnlab.settings.keys import section_class
 from cnnlab.settings.read import allowed
 from cnnlab.start import CONF, typed
 
 WIDTH = 80
-OWN_FOLDER = ("--config-dir", "-cd")
 
 
 def help_text(door: str, arguments: Sequence[str]) -> str:

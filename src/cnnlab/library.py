@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +48,7 @@ from cnnlab.sweeps.run import sweep as run_sweep
 from cnnlab.tracking.schema import BEST, Metric
 from cnnlab.tracking.store import absolute_uri
 
+ONE_AT_A_TIME = threading.RLock()
 Folder = str | os.PathLike[str]
 Pixels = Tensor | NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.float64]
 
@@ -82,6 +85,8 @@ class Model:
         if pixels.shape[1:] != self.input_shape:
             wanted = ", ".join(map(str, self.input_shape))
             raise UsageError(f"images of shape {list(pixels.shape)}; this model takes pixels 0..255 [N, {wanted}]")
+        if pixels.is_floating_point() and 0 < float(pixels.max()) <= 1:
+            warnings.warn("all pixels are at most 1; this model takes 0..255 and scales them itself", stacklevel=2)
         with torch.inference_mode():
             return torch.cat([self.module(part) for part in pixels.float().split(1000)])
 
@@ -222,7 +227,18 @@ def is_measure(name: str) -> bool:
 
 @contextmanager
 def asked(door: str, overrides: tuple[str, ...], config_dir: Folder | None, folder: Folder | None) -> Iterator[Job]:
-    """Compose what a call asks for; Ctrl-C in the block is a KeyboardInterrupt, after the run has ended as KILLED."""
+    """Compose what a call asks for; Ctrl-C in the block is a KeyboardInterrupt, after the run has ended as KILLED.
+
+    One call at a time, whatever thread it comes from: torch's random numbers, Hydra and MLflow's open run belong to the
+    whole process.
+    """
+    if wrong := [item for item in overrides if not isinstance(item, str)]:
+        raise UsageError(*(f"{item!r} is no setting; give texts, such as 'model=mlp'" for item in wrong))
+    with ONE_AT_A_TIME:
+        yield from _composed(door, overrides, config_dir, folder)
+
+
+def _composed(door: str, overrides: tuple[str, ...], config_dir: Folder | None, folder: Folder | None) -> Iterator[Job]:
     process.set_environment()
     own = Path(config_dir).absolute() if config_dir is not None else own_folder()
     if own is not None and not own.is_dir():

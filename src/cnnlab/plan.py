@@ -85,7 +85,7 @@ def make_plan(
     """
     problems: list[str] = []
     watching = collect(problems, build_callbacks, settings, folder)
-    logger = EpochLogger([])
+    logger = EpochLogger([], folder)
     beside = collect(problems, build_loggers, settings.loggers) or []
     callbacks = watching[1] if watching else []
     trainer = collect(problems, build_trainer, settings.trainer, callbacks, [logger, *beside])

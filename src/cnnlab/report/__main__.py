@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 from cnnlab import process
 from cnnlab.cli import USAGE, print_out, tell
@@ -38,13 +39,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class Options(argparse.ArgumentParser):
+    """argparse, whose own errors are the usage in five lines."""
+
+    def error(self, message: str) -> NoReturn:
+        tell([f"{message}; --help lists what there is"])
+        sys.exit(USAGE)
+
+
 def program() -> str:
     """Return how this command is called here."""
     return "cnnlab report" if typed("report") == "cnnlab report" else "python -m cnnlab.report"
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(prog=program(), description="Mean and spread over seeds of all runs.")
+    options = Options(prog=program(), description="Mean and spread over seeds of all runs.")
     options.add_argument("--experiment", metavar="NAME", help="only this MLflow experiment, or this published recipe")
     options.add_argument("--dataset", metavar="NAME", help="only runs on this dataset")
     options.add_argument(

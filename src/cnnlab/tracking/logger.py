@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
@@ -19,9 +20,10 @@ class EpochLogger(Logger):
     one database call, and one line on the screen. `sinks` are called with the epoch, counted from 1, and its metrics.
     """
 
-    def __init__(self, sinks: list[EpochSink]):
+    def __init__(self, sinks: list[EpochSink], folder: Path | None = None):
         super().__init__()
         self.sinks = sinks
+        self.folder = folder
         self.gathered: dict[str, float] = {}
 
     @property
@@ -31,6 +33,11 @@ class EpochLogger(Logger):
     @property
     def version(self) -> str:
         return ""
+
+    @property
+    def save_dir(self) -> str | None:
+        """Where callbacks of the user's own write that name no folder: the run's."""
+        return str(self.folder) if self.folder else None
 
     def log_hyperparams(self, *arguments: object, **keywords: object) -> None:
         """Nothing: the run keeps the whole configuration already."""
