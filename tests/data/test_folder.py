@@ -66,7 +66,7 @@ def test_train_and_test_folders_are_the_splits(tmp_path):
     assert data.test_labels.tolist() == [0, 1] and data.test_images[1].unique().tolist() == [100]
 
 
-@pytest.mark.parametrize("validation", ["val", "valid", "Validation"])
+@pytest.mark.parametrize("validation", ["val", "valid", "Validation", "Dev", "eval"])
 def test_a_validation_folder_is_the_validation_split(tmp_path, validation):
     fill(tmp_path / "train", count=4)
     fill(tmp_path / validation, count=2)
@@ -97,6 +97,34 @@ def test_a_train_folder_alone_is_divided(tmp_path):
     data = load(config(tmp_path))
     assert data.class_names == ("cat", "dog") and len(data.test_labels) >= 2
     assert "splits: train from train/, val from 0.1 of the training images, test from 0.25 of train/" in data.layout
+
+
+@pytest.mark.parametrize(("train", "test"), [("Training", "testing"), ("train", "Tests")])
+def test_splits_have_other_names_too(tmp_path, train, test):
+    fill(tmp_path / train, count=8)
+    fill(tmp_path / test, count=1)
+    data = load(config(tmp_path))
+    assert data.class_names == ("cat", "dog") and len(data.test_labels) == 2
+    assert f"splits: train from {train}/" in data.layout and f"test from {test}/" in data.layout
+
+
+def test_splits_under_names_of_their_own_are_no_classes(tmp_path):
+    fill(tmp_path / "seg_train")
+    fill(tmp_path / "seg_test")
+    (line,) = problems(tmp_path)
+    assert "seg_test/, seg_train/ hold no images but the same folders, cat/, dog/" in line
+    assert "name them train/ and test/" in line
+
+
+def test_folders_inside_classes_stay_allowed(tmp_path):
+    for name in ("cat", "dog"):
+        fill(tmp_path / "one" / name, ("images",))
+        fill(tmp_path / "some" / name, ("day", "night", name))
+        fill(tmp_path / "beside" / name, ("day", "night"))
+        save(tmp_path / "beside" / name / "1.png")
+        fill(tmp_path / "told" / "train" / name, ("day", "night"))
+    for layout in ("one", "some", "beside", "told"):
+        assert load(config(tmp_path / layout)).class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,11 @@ from cnnlab.errors import UsageError, one_line
 from cnnlab.settings.dataset import ImageFolder
 
 TRAIN, VALIDATION, TEST = "train", "val", "test"
-SPLITS = {"train": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "test": TEST}
+SPLITS = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), VALIDATION),
+    **dict.fromkeys(("test", "tests", "testing"), TEST),
+}
 NAMED = 5
 
 ClassFiles = dict[str, list[Path]]
@@ -28,8 +32,8 @@ ClassFiles = dict[str, list[Path]]
 def load(dataset: ImageFolder) -> ImageData:
     """Return the images of `dataset.path`, each class folder a class, resized to `image_size`.
 
-    Subfolders train/, val/ and test/ (also valid/ or validation/), each holding class folders, are the splits. Without
-    test/, about `test_fraction` of the rest is the test split: an image's content and `test_seed` decide. Classes are
+    Subfolders train/, val/ and test/, or as SPLITS has it, each holding class folders, are the splits. Without test/,
+    about `test_fraction` of the rest is the test split: an image's content and `test_seed` decide. Classes are
     sorted by name, images by path. Raises UsageError, every problem at once, when the directory does not hold a
     classification problem.
     """
@@ -87,14 +91,21 @@ def load(dataset: ImageFolder) -> ImageData:
 def find_splits(path: Path) -> dict[str, Path]:
     """Return the folders of train, val and test as far as they are there; the whole folder as train where none is.
 
-    Raises UsageError where splits and classes lie side by side, or a split is there twice or without train/.
+    Raises UsageError where splits and classes lie side by side, a split is there twice or without train/, or what lies
+    there looks like splits under names of their own.
     """
     found: dict[str, list[Path]] = {}
     classes = []
-    for folder in sorted(item for item in path.iterdir() if item.is_dir() and not item.name.startswith(".")):
+    for folder in _folders(path):
         split = SPLITS.get(folder.name.lower())
         found.setdefault(split, []).append(folder) if split else classes.append(folder.name)
     if not found:
+        if inside := _shared_folders([path / name for name in classes]):
+            raise UsageError(
+                f"dataset.path={path}: {_names([f'{name}/' for name in classes])} hold no images but the same folders, "
+                f"{_names([f'{name}/' for name in inside])}: if they are splits, name them train/ and test/; if they "
+                "are classes, put them into train/"
+            )
         return {TRAIN: path}
     problems = [
         f"dataset.path={path} holds {_names([f'{folder.name}/' for folder in folders])} for one split; keep one of them"
@@ -112,6 +123,20 @@ def find_splits(path: Path) -> dict[str, Path]:
     if problems:
         raise UsageError(*problems)
     return {split: found[split][0] for split in (TRAIN, VALIDATION, TEST) if split in found}
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(item for item in path.iterdir() if item.is_dir() and not item.name.startswith("."))
+
+
+def _shared_folders(folders: list[Path]) -> list[str]:
+    """Return the names of at least two folders that lie in each of `folders` and nothing else, not even an image."""
+    names = [[item.name for item in _folders(folder)] for folder in folders]
+    if len(folders) < 2 or len(names[0]) < 2 or any(other != names[0] for other in names):
+        return []
+    extensions = readable_extensions()
+    images = any(item.suffix.lower() in extensions for folder in folders for item in folder.iterdir())
+    return [] if images else names[0]
 
 
 def describe_splits(folders: dict[str, Path], path: Path, dataset: ImageFolder) -> str:
@@ -144,7 +169,7 @@ def _class_files(root: Path) -> ClassFiles:
     """Return the images under each class folder of `root`, sorted; a name that starts with a dot is hidden."""
     extensions = readable_extensions()
     classes: ClassFiles = {}
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    for folder in _folders(root):
         # File systems differ in how they store an accented letter; the class is the same.
         files = classes.setdefault(unicodedata.normalize("NFC", folder.name), [])
         for path in sorted(folder.rglob("*")):
