@@ -64,6 +64,15 @@ def test_network_too_deep_names_layer_and_shape(tmp_path):
     assert "pool5" in line and "1x28x28" in line
 
 
+@pytest.mark.parametrize("option", ["own", "image_folder"])
+def test_a_users_images_do_not_go_by_the_name_of_a_built_in_dataset(option):
+    given = [f"dataset={option}", "dataset._target_=own.load" if option == "own" else "dataset.path=photos"]
+    assert settings(*given).dataset.name == option
+    with pytest.raises(UsageError) as raised:
+        settings(*given, "dataset.name=digits")
+    assert "dataset.name='digits' is the name of a built-in dataset; choose another" in raised.value.problems
+
+
 def test_all_problems_of_one_command_together(tmp_path):
     given = ("seed=-1", "model.filters=[0]", "optimizer.lr=0", "trainer.devices=4", "dataset.validation.fraction=2")
     found = problems(tmp_path, *given)

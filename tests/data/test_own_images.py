@@ -68,6 +68,8 @@ def given(what):
         "text": ((part[0], ["a"] * 40), part),
         "seven": ((part[0], part[1] + 6), part, ["a", "b"]),
         "names": (part, part, "ab"),
+        "twice": (part, part, ["a", "a"]),
+        "copied": ((part[0][:4], part[1][:4]), (part[0][[2, 1, 9]], [0, 0, 1])),
         "unlike": (part, (part[0][:, :4], part[1])),
         "single": ((part[0], part[1] * 0), (part[0], part[1] * 0)),
         "empty": (part, (part[0][:0], part[1][:0])),
@@ -150,6 +152,7 @@ def test_the_digest_and_the_keys_follow_the_content():
         ("text", "train: its labels are <U1, such as"),
         ("seven", "train: label 6; allowed: 0 to 1"),
         ("names", "its class names are 'ab'; they are a list of texts"),
+        ("twice", "its class names hold 'a' twice; every class needs a name of its own"),
         ("unlike", "images are [1, 8, 8] in train and [1, 4, 8] in test"),
         ("single", "there are 1 classes; at least 2 are needed"),
         ("empty", "test: it holds no images"),
@@ -164,6 +167,14 @@ def test_what_is_no_classification_problem_is_one_line(what, words):
     assert words in raised.value.problems[0]
     assert all(line.startswith("dataset._target_='own_images.given'") for line in raised.value.problems)
     assert not any("\n" in line for line in raised.value.problems)
+
+
+def test_copies_across_splits_and_classes_are_told():
+    assert loaded("given", what="copied").layout.splitlines() == [
+        "warning: 2 images in more than one split: train, item 1 = test, item 1",
+        "warning: 1 image in more than one class: train, item 1 (1) = test, item 1 (0)",
+    ]
+    assert loaded("pictures").layout.startswith("warning: 2 images in more than one split: train, item 0 = ")
 
 
 def test_what_its_own_code_raises_is_one_line():

@@ -150,10 +150,10 @@ def describe_splits(folders: dict[str, Path], path: Path, dataset: ImageFolder) 
 
 def copies(parts: dict[str, ClassFiles], keys: dict[str, list[str]], path: Path) -> list[str]:
     """Return a line for the images that lie in several splits, and one for those in several classes."""
-    by_split: dict[str, dict[str, Path]] = defaultdict(dict)
-    by_class: dict[str, dict[str, Path]] = defaultdict(dict)
+    by_split: dict[str, dict[str, str]] = defaultdict(dict)
+    by_class: dict[str, dict[str, str]] = defaultdict(dict)
     for split, part in parts.items():
-        files = [(name, file) for name, files in part.items() for file in files]
+        files = [(name, str(file.relative_to(path))) for name, files in part.items() for file in files]
         for key, (name, file) in zip(keys[split], files, strict=True):
             by_split[key].setdefault(split, file)
             by_class[key].setdefault(name, file)
@@ -161,7 +161,7 @@ def copies(parts: dict[str, ClassFiles], keys: dict[str, list[str]], path: Path)
     return [
         line
         for what, places in found.items()
-        for line in describe_copies({key: list(files.values()) for key, files in places.items()}, path, what)
+        for line in describe_copies({key: list(files.values()) for key, files in places.items()}, what)
     ]
 
 

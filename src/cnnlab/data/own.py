@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from cnnlab.data.images import ImageData
+from cnnlab.data.survey import describe_copies
 from cnnlab.errors import UsageError, collect, one_line
 from cnnlab.own import asked, called, own
 from cnnlab.settings.dataset import OwnImages
@@ -53,6 +55,7 @@ def load(dataset: OwnImages) -> ImageData:
     problems += _disagreements(where, train, test, len(names))
     if problems:
         raise UsageError(*problems)
+    train_keys, test_keys = content_keys(train.images), content_keys(test.images)
     return ImageData(
         name=dataset.name,
         train_images=train.images,
@@ -61,8 +64,9 @@ def load(dataset: OwnImages) -> ImageData:
         test_labels=test.labels,
         class_names=names,
         source=dataset.target,
-        train_keys=content_keys(train.images),
-        test_keys=content_keys(test.images),
+        layout="\n".join(copies({"train": (train, train_keys), "test": (test, test_keys)}, names)),
+        train_keys=train_keys,
+        test_keys=test_keys,
     )
 
 
@@ -146,6 +150,8 @@ def _names(where: str, given: object, labels: Tensor) -> tuple[str, ...]:
         return tuple(str(label) for label in range(int(labels.max()) + 1))
     if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
         raise UsageError(f"{where}: its class names are {given!r}; they are a list of texts")
+    if twice := [name for name, count in Counter(given).items() if count > 1]:
+        raise UsageError(f"{where}: its class names hold {twice[0]!r} twice; every class needs a name of its own")
     return tuple(given)
 
 
@@ -163,6 +169,22 @@ def _disagreements(where: str, train: Part, test: Part, classes: int) -> list[st
     if missing := sorted(set(range(classes)) - set(train.labels.tolist())):
         problems.append(f"{where}, train: no image of class {missing[0]}, one of {classes}")
     return problems
+
+
+def copies(splits: Mapping[str, tuple[Part, Sequence[str]]], names: Sequence[str]) -> list[str]:
+    """Return a line for the images that lie in several splits, and one for those in several classes, by their keys."""
+    by_split: dict[str, dict[str, str]] = defaultdict(dict)
+    by_class: dict[str, dict[str, str]] = defaultdict(dict)
+    for split, (part, keys) in splits.items():
+        for item, (key, label) in enumerate(zip(keys, part.labels.tolist(), strict=True)):
+            by_split[key].setdefault(split, f"{split}, item {item}")
+            by_class[key].setdefault(names[label], f"{split}, item {item} ({names[label]})")
+    found = {"split": by_split, "class": by_class}
+    return [
+        line
+        for what, places in found.items()
+        for line in describe_copies({key: list(items.values()) for key, items in places.items()}, what)
+    ]
 
 
 def content_keys(images: Tensor) -> tuple[str, ...]:

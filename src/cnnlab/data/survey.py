@@ -43,12 +43,12 @@ def content_key(path: Path) -> str:
     return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
 
 
-def describe_copies(places: Mapping[str, Sequence[Path]], root: Path, what: str) -> list[str]:
+def describe_copies(places: Mapping[str, Sequence[str]], what: str) -> list[str]:
     """Return a line about the images that lie in several places (splits or classes), or nothing; by content key."""
-    copied = [paths for paths in places.values() if len(paths) > 1]
+    copied = [names for names in places.values() if len(names) > 1]
     if not copied:
         return []
-    first = " = ".join(str(path.relative_to(root)) for path in copied[0][:2])
+    first = " = ".join(copied[0][:2])
     return [f"warning: {len(copied)} image{'s'[: len(copied) > 1]} in more than one {what}: {first}"]
 
 

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, Strict
 
-from cnnlab.errors import unknown
+from cnnlab.errors import shown, unknown
 from cnnlab.settings.base import Count, Own, Positive, Section, Seed, Text, Whole, digest, flatten
-from cnnlab.settings.dataset import Dataset
+from cnnlab.settings.dataset import ARCHIVES, Archive, Dataset
 from cnnlab.settings.model import Model
 from cnnlab.settings.training import (
     Augmentation,
@@ -116,6 +116,9 @@ class Training(Section):
         return [f"val/{name}" for name in measured(self.metrics)]
 
     def conflicts(self, path: str) -> Iterator[str]:
+        name = self.dataset.name
+        if not isinstance(self.dataset, Archive) and name in ARCHIVES:  # it would answer for run=best dataset=NAME
+            yield f"{path}dataset.name={shown(name)} is the name of a built-in dataset; choose another"
         names = [item.name if isinstance(item, OwnMetric) else item for item in self.metrics]
         for name in dict.fromkeys(name for name in names if names.count(name) > 1 or f"val/{name}" in MONITORS):
             yield f"{path}metrics: '{name}' is there already; every metric needs a name of its own"
