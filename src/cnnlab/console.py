@@ -25,7 +25,10 @@ def in_notebook() -> bool:
 
 
 # In a notebook a run says plain lines: rich would make a cell output of each, and takes the cell for a terminal.
-console = Console(highlight=False, force_jupyter=False, force_terminal=False if in_notebook() else None)
+# Class names, file names and overrides are printed as they are: "[/b]" is no markup, ":cat:" no picture.
+console = Console(
+    highlight=False, markup=False, emoji=False, force_jupyter=False, force_terminal=False if in_notebook() else None
+)
 
 
 class EpochLines:
@@ -119,14 +122,16 @@ def show_closing(rows: Mapping[str, str]) -> None:
     """Print the closing block: one row a fact, each on a line of its own however long it is."""
     if console.is_terminal:
         table = Table.grid(padding=(0, 2))
+        table.add_column(style="bold")
+        table.add_column()
         room = console.width - max(map(len, rows)) - 8
         for name, value in rows.items():
             if len(value) <= room:
-                table.add_row(f"[bold]{name}[/bold]", value)
+                table.add_row(name, value)
         console.print(Panel(table, title="result", title_align="left", expand=False))
         for name, value in rows.items():
             if len(value) > room:  # a link or a command to copy: a frame would break it
-                console.print(f"[bold]{name}[/bold]", soft_wrap=True)
+                console.print(name, style="bold", soft_wrap=True)
                 console.print(value, soft_wrap=True, markup=False)
         return
     width = max(map(len, rows))

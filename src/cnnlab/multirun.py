@@ -86,7 +86,7 @@ def show_summary(endings: Sequence[Ending]) -> None:
         values = [f"{ending.metrics[name]:.4f}" if name in ending.metrics else "" for name in VALUES]
         status = "best" if number == best else ending.status  # only a finished one is
         table.add_row(str(number), changed, *values, ending.run_id[:SHORT], status)
-    Console(highlight=False).print(table, markup=False)
+    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 def best_of(endings: Sequence[Ending]) -> int | None:

@@ -25,7 +25,7 @@ def as_table(rows: Sequence[Row], selection: str, machines: Sequence[str], width
     table.add_column("author\nreached", no_wrap=True)
     for number, row in enumerate(rows, start=1):
         table.add_row(str(number), *(Text(cell) for cell in cells(row)))
-    console = Console(width=width, highlight=False)
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
         if rows:
             console.print(table)

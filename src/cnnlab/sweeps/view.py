@@ -11,7 +11,6 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from cnnlab.console import console
 from cnnlab.sweeps.goals import Goals
@@ -69,15 +68,17 @@ class View:
     def table(self, trials: Sequence[FrozenTrial]) -> Table:
         counts = tally(trials)
         rows = Table.grid(padding=(0, 2))
-        rows.add_row("[bold]sweep[/bold]", self.title)
+        rows.add_column(style="bold")
+        rows.add_column()
+        rows.add_row("sweep", self.title)
         rows.add_row("", ProgressBar(total=self.total, completed=counts["ended"], width=60))
-        rows.add_row("[bold]trials[/bold]", ", ".join(f"{counts[name]} {name}" for name in SHOWN))
+        rows.add_row("trials", ", ".join(f"{counts[name]} {name}" for name in SHOWN))
         best = self.goals.best(trials)
         if best is not None:
             line = f"{self.goals.metric} {number(best.values[0])}, trial {best.number}{cut_short(best)}"
-            rows.add_row("[bold]best[/bold]", line)
-            rows.add_row("", Text(parameters(best.params)))
-        rows.add_row("[bold]time left[/bold]", self.left())
+            rows.add_row("best", line)
+            rows.add_row("", parameters(best.params))
+        rows.add_row("time left", self.left())
         return rows
 
     def left(self) -> str:
