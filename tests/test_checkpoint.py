@@ -15,7 +15,7 @@ from cnnlab.checkpoint import load_saved
 from cnnlab.errors import UsageError
 from cnnlab.settings.commands import Choice
 from cnnlab.tracking.store import prepare
-from commands import environment, run
+from commands import composed, environment, run
 
 OWN = """
 import torch
@@ -78,6 +78,18 @@ class TestFile:
     def test_weights_of_another_shape_are_told(self, content, tmp_path):
         content["state_dict"]["network.layers.logits.weight"] = torch.zeros(3, 3)
         assert "is damaged" in refusal(tmp_path / "a.ckpt", content)
+
+    @pytest.mark.parametrize("units", [10**13, 10**18, 10**30])
+    def test_sizes_that_no_memory_holds_are_told(self, content, tmp_path, units):
+        content["cnnlab"]["model"] = composed("model=dnn")["model"] | {"hidden_units": [units, 8]}
+        line = refusal(tmp_path / "a.ckpt", content)
+        assert line.startswith(f"checkpoint={tmp_path / 'a.ckpt'} describes a network that cannot be built: ")
+
+    @pytest.mark.parametrize(
+        ("key", "value"), [("epoch", float("inf")), ("epoch", "three"), ("state_dict", {"a\nb": 1}), ("state_dict", [])]
+    )
+    def test_whatever_is_damaged_is_one_line(self, content, tmp_path, key, value):
+        assert "is damaged" in refusal(tmp_path / "a.ckpt", content | {key: value})
 
     @pytest.mark.parametrize(
         ("key", "value", "words"),

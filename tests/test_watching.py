@@ -34,6 +34,10 @@ class Kept(pl.Callback):
 
 class NoCallback:
     pass
+
+
+def exits():
+    raise SystemExit(3)
 """
 
 
@@ -85,6 +89,7 @@ def test_what_it_logs_goes_with_the_epoch_and_nothing_else_changes(plan):
         (callback("Told"), "callbacks.mine: Told.__init__() missing 1 required positional argument: 'every'"),
         (callback("Told", every=1, evry=2), "callbacks.mine: Told.__init__() got an unexpected keyword argument"),
         (callback("NoCallback"), "'watching_code.NoCallback' returns NoCallback; it takes a Lightning Callback"),
+        (callback("exits"), "callbacks.mine: it calls sys.exit(3)"),
         (callback("Kept"), "callbacks.mine: its state_dict cannot be kept in a checkpoint"),
         (callback("Tolled"), "Tolled"),
         (["+callbacks.mine._target_=nowhere.Told"], "No module named 'nowhere'"),
@@ -95,6 +100,28 @@ def test_what_it_logs_goes_with_the_epoch_and_nothing_else_changes(plan):
 def test_what_cannot_be_made_is_one_line_before_training(plan, overrides, words):
     (line,) = refusal(plan, *overrides)
     assert words in line
+
+
+def watcher(monitor: str, kind: str = "EarlyStopping") -> list[str]:
+    target = f"pytorch_lightning.callbacks.{kind}"
+    return [f"+callbacks.own.{key}={value}" for key, value in {"_target_": target, "monitor": monitor}.items()]
+
+
+@pytest.mark.parametrize("kind", ["EarlyStopping", "ModelCheckpoint"])
+def test_one_that_watches_what_nothing_logs_is_one_line_before_training(plan, kind):
+    (line,) = refusal(plan, *watcher("val/los", kind))
+    assert line.startswith("callbacks.own.monitor='val/los' is unknown; allowed: train/loss, ")
+    assert line.endswith("did you mean 'val/loss'?")
+    (line,) = refusal(plan, *watcher("val/f1", kind))
+    assert line == "callbacks.own.monitor='val/f1' is not measured; add metrics=[f1]"
+
+
+def test_one_may_watch_what_is_logged_or_what_another_of_the_users_own_may_log(plan):
+    for monitor in ("val/acc", "learning_rate"):
+        plan(*watcher(monitor))
+    plan(*watcher("val/f1"), "metrics=[f1]")
+    plan(*watcher("null", "ModelCheckpoint"))
+    plan(*watcher("told"), *callback("Told", every=1))
 
 
 def test_all_that_cannot_be_made_is_told_together(plan):

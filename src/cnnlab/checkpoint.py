@@ -22,6 +22,9 @@ from cnnlab.weights import UNREADABLE, read_data
 # What format 1 wrote instead of the names of networks.
 OLD_TARGETS = {"cnnlab.models.ConvNet": "convnet", "cnnlab.models.MLP": "mlp"}
 
+# What torch raises for sizes that no memory holds, or no integer.
+UNBUILT = (RuntimeError, MemoryError, OverflowError, TypeError)
+
 
 @dataclass(frozen=True, eq=False)
 class Saved:
@@ -71,18 +74,17 @@ def load_saved(
         description = read(Description, upgraded(content["cnnlab"]), "cnnlab.")
     except UsageError as error:
         raise UsageError(*(f"checkpoint={path}: {line}" for line in error.problems)) from error
-    network = build_network(
-        known_network(path, description.model, model),
-        description.regularization,
-        description.input_shape,
-        len(description.class_names),
-    )
-    scaling = Scaling(description.input_shape[0])
-    classifier = Classifier(scaling, network, description.regularization, None, None, description.plain())
+    settings = known_network(path, description.model, model)
+    try:
+        shape, classes = description.input_shape, len(description.class_names)
+        network = build_network(settings, description.regularization, shape, classes)
+        classifier = Classifier(Scaling(shape[0]), network, description.regularization, None, None, description.plain())
+    except UNBUILT as error:
+        raise UsageError(f"checkpoint={path} describes a network that cannot be built: {one_line(error)}") from error
     try:
         classifier.load_state_dict(content["state_dict"])  # type: ignore[arg-type]
         epoch = int(content["epoch"]) + 1  # type: ignore[call-overload]
-    except UNREADABLE as error:
+    except (*UNREADABLE, OverflowError, IndexError, MemoryError) as error:
         raise UsageError(f"checkpoint={path} is damaged: {one_line(error)}") from error
     return Saved(classifier.eval(), description, epoch, path, run_id, history or {})
 

@@ -61,6 +61,8 @@ def called(
         return call(*arguments, **keywords)
     except UsageError:
         raise
+    except SystemExit as error:  # it would end the command without a word
+        raise UsageError(f"{section}: it calls sys.exit({'' if error.code is None else repr(error.code)})") from error
     except Exception as error:
         # Hydra wraps what a constructor raises; the user wants the constructor's own words, and why an import failed.
         words = " ".join(str(error.__cause__ or error).split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -15,8 +16,12 @@ from cnnlab.console import EpochBar, EpochCount, console, in_notebook
 from cnnlab.errors import UsageError, collect, one_line
 from cnnlab.own import made
 from cnnlab.settings.base import Called
-from cnnlab.settings.commands import Training
+from cnnlab.settings.commands import Training, unknown_monitor
 from cnnlab.settings.training import Loggers
+from cnnlab.tracking.schema import Metric
+
+# What cnnlab and Lightning log beside the monitors; a callback of the user's own may watch it.
+LOGGED = (Metric.EPOCH, Metric.EPOCH_SECONDS, Metric.SPEED, Metric.LEARNING_RATE, "step")
 
 
 def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, list[pl.Callback]]:
@@ -27,7 +32,9 @@ def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, 
     """
     watching = settings.callbacks
     problems: list[str] = []
-    added = [collect(problems, own_callback, f"callbacks.{key}", item) for key, item in watching.own.items()]
+    made_of = {key: collect(problems, own_callback, f"callbacks.{key}", item) for key, item in watching.own.items()}
+    added = {key: callback for key, callback in made_of.items() if callback}
+    problems += unknown_monitors(settings, added)
     if problems:
         raise UsageError(*problems)
     monitor = watching.checkpoint.monitor
@@ -41,7 +48,7 @@ def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, 
         mode=settings.monitors[monitor] if monitor else "min",
         save_on_train_epoch_end=True,
     )
-    callbacks: list[pl.Callback] = [*(callback for callback in added if callback), checkpoint]
+    callbacks: list[pl.Callback] = [*added.values(), checkpoint]
     if watching.ema_decay is not None:
         callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(watching.ema_decay)))
     if console.is_terminal:
@@ -71,6 +78,20 @@ def own_callback(key: str, settings: Called) -> pl.Callback:
             f"tensors: {one_line(error)}"
         ) from error
     return callback
+
+
+def unknown_monitors(settings: Training, added: Mapping[str, pl.Callback]) -> list[str]:
+    """Return a line for each of the user's own that watches what this training does not log.
+
+    What callbacks of other classes log cannot be known: beside one of them anything may be watched.
+    """
+    if any(type(callback) not in (EarlyStopping, ModelCheckpoint) for callback in added.values()):
+        return []
+    return [
+        unknown_monitor(f"callbacks.{key}.monitor", monitor, settings.monitors)
+        for key, callback in added.items()
+        if (monitor := getattr(callback, "monitor", None)) is not None and monitor not in {*settings.monitors, *LOGGED}
+    ]
 
 
 def build_loggers(settings: Loggers) -> list[Logger]:
