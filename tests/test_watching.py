@@ -122,6 +122,8 @@ def test_one_may_watch_what_is_logged_or_what_another_of_the_users_own_may_log(p
     plan(*watcher("val/f1"), "metrics=[f1]")
     plan(*watcher("null", "ModelCheckpoint"))
     plan(*watcher("told"), *callback("Told", every=1))
+    (line,) = refusal(plan, *watcher("told"), *callback("Told"))
+    assert "missing 1 required positional argument: 'every'" in line
 
 
 def test_all_that_cannot_be_made_is_told_together(plan):

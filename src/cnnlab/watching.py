@@ -34,7 +34,7 @@ def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, 
     problems: list[str] = []
     made_of = {key: collect(problems, own_callback, f"callbacks.{key}", item) for key, item in watching.own.items()}
     added = {key: callback for key, callback in made_of.items() if callback}
-    problems += unknown_monitors(settings, added)
+    problems = problems or unknown_monitors(settings, added)  # one that was not made may be the one that logs
     if problems:
         raise UsageError(*problems)
     monitor = watching.checkpoint.monitor
