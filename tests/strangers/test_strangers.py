@@ -107,7 +107,7 @@ def test_a_researcher_with_photos(clone):
     accuracy = re.compile(r"test/acc\s+(\S+)")
     assert accuracy.search(before)[1] == accuracy.search(after)[1] and "8 new images are left out" in after
     divided = "python train.py dataset=image_folder dataset.path=split dataset.name=split"
-    clone.type(f"{divided} {SHORT}", shows="validation from val/")
+    clone.type(f"{divided} {SHORT}", shows="val from val/")
     clone.type(
         'python predict.py run=best dataset=image_folder dataset.name=split "image=photos/dog\'s"', shows="table"
     )
