@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from cnnlab import process
-from cnnlab.checkpoint import Saved, find_saved
+from cnnlab.checkpoint import Saved, asked_of, find_saved
 from cnnlab.console import console, show_closing
 from cnnlab.errors import Incomplete, UsageError, disk_is_full, one_line
 from cnnlab.formats import FORMATS, Answer, Format
 from cnnlab.job import Job
 from cnnlab.portable import Portable, facts_about
 from cnnlab.settings.commands import Export
-from cnnlab.settings.read import read, resolve
 from cnnlab.start import typed
 
 BATCHES = (1, 2, 7)  # images, each way of cutting them into batches once
@@ -43,7 +42,7 @@ def export(job: Job) -> Exported:
     answers other than the checkpoint; nothing is kept then.
     """
     process.begin()
-    settings = read(Export, resolve(job.config))
+    settings = asked_of(Export, job)
     kind = FORMATS[settings.format]
     target = job.folder / f"model{kind.extensions[0]}"
     if settings.path is not None:
