@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from cnnlab.checkpoint import find_saved, load_saved
+from cnnlab.checkpoint import asked_of, find_saved, load_saved
 from cnnlab.data import load
 from cnnlab.errors import UsageError
-from cnnlab.evaluation import load_data, measure, split_of
-from cnnlab.settings.commands import Choice, Evaluation
+from cnnlab.evaluation import _download, load_data, measure, split_of
+from cnnlab.settings.commands import Choice, Evaluation, Export, Prediction
 from cnnlab.settings.read import read
-from commands import composed, dataset, loaded, run
+from commands import composed, dataset, job, loaded, run
 
 PICTURES = {
     "confusion_matrix.png",
@@ -110,6 +110,44 @@ class TestData:
         description = saved.description.model_copy(update={"class_names": ("a", "b")})
         with pytest.raises(UsageError, match="has changed since the training"):
             load_data(dataclasses.replace(saved, description=description), None)
+
+
+class TestOverrides:
+    @pytest.mark.parametrize("door", ["evaluate", "predict", "export"])
+    def test_what_the_run_says_itself_is_refused_line_by_line(self, tmp_path, door):
+        kind = {"evaluate": Evaluation, "predict": Prediction, "export": Export}[door]
+        wrong = ("dataset.channels=3", "dataset.validation.fraction=0.5", "++model.hidden_units=[3]")
+        asked = job(door, tmp_path, "run=best", "dataset=image_folder", "model=dnn", "dataset.path=x", *wrong)
+        with pytest.raises(UsageError) as raised:
+            asked_of(kind, asked)
+        takes = "the run says how its images are read; of dataset this command takes name, root, path, download"
+        assert raised.value.problems == [
+            f"dataset.channels=3: {takes}",
+            f"dataset.validation.fraction=0.5: {takes}",
+            "++model.hidden_units=[3]: the run says what its network is; of model this command takes name",
+        ]
+
+    @pytest.mark.parametrize(
+        "overrides",
+        [
+            (
+                "dataset=image_folder",
+                "dataset.path=x",
+                "dataset.name=birds",
+                "dataset.root=y",
+                "dataset.download=false",
+            ),
+            ("dataset=own", "dataset.name=shapes", "dataset._target_=a.b", "+dataset.count=3"),
+            ("+model={name: own, _target_: a.b, width: 3}",),
+        ],
+    )
+    def test_where_images_lie_and_the_users_own_code_are_the_commands(self, tmp_path, overrides):
+        asked_of(Evaluation, job("evaluate", tmp_path, "run=best", *overrides))
+
+    def test_whether_archives_are_fetched_is_the_commands(self):
+        assert _download(Choice(name="mnist", download=False)) == {"download": False}
+        with pytest.raises(UsageError, match=r"dataset\.download takes true or false"):
+            _download(Choice(name="mnist", download="no"))
 
 
 class TestCommand:

@@ -205,3 +205,11 @@ def test_what_cannot_be_exported_is_one_line():
 class Failing(nn.Module):
     def forward(self, images):
         raise RuntimeError("two\nlines")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError) as raised:
+        exporting.folder_beside(tmp_path / "file" / "w.pt")
+    (line,) = raised.value.problems
+    assert "cannot write to" in line and line.endswith("; choose another folder")

@@ -9,9 +9,11 @@ from pathlib import Path
 import mlflow
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from cnnlab.quoting import quote_texts
 from cnnlab.settings.merging import Command, merge
+from cnnlab.settings.read import resolve
 from cnnlab.tracking.store import prepare
 from commands import composed, run
 
@@ -212,3 +214,12 @@ def test_keys_are_forced_beside_like_alone():
         "+a.b=1",
     ]
     assert quote_texts(["like=null", "optimizer.momentum=0.9"])[1] == "optimizer.momentum=0.9"
+
+
+@pytest.mark.parametrize("backslashes", ["", "\\", "\\\\", "\\\\\\"])
+def test_nothing_that_a_run_kept_is_ever_filled_in(backslashes, monkeypatch):
+    monkeypatch.setenv("SECRET", "told")
+    kept = f"a\\b {backslashes}${{oc.env:SECRET}} {backslashes}${{oc.env:${{oc.env:SECRET}}}}"
+    old = {"tracking": {"run_name": kept}, "freeze": [kept]}
+    merged, _ = merge(old, {"tracking": {"run_name": "x"}, "freeze": []}, Command(frozenset(), ()))
+    assert resolve(OmegaConf.create(merged)) == old

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cnnlab.classifier import Classifier
 from cnnlab.data.scaling import Scaling
 from cnnlab.errors import UsageError, one_line
+from cnnlab.job import Job
 from cnnlab.networks import build_network
 from cnnlab.settings.base import Own
 from cnnlab.settings.commands import Choice, Trained
 from cnnlab.settings.description import FORMAT, Description
 from cnnlab.settings.model import Model
-from cnnlab.settings.read import read
+from cnnlab.settings.read import read, resolve
 from cnnlab.tracking.find import download_checkpoint, find_run, open_client
 from cnnlab.tracking.history import History, epoch_history
 from cnnlab.weights import UNREADABLE, read_data
 
 # What format 1 wrote instead of the names of networks.
 OLD_TARGETS = {"cnnlab.models.ConvNet": "convnet", "cnnlab.models.MLP": "mlp"}
-
+# What a command may say of a group beside its choice, and what says the rest.
+TAKEN = {
+    "dataset": (("name", "root", "path", "download"), "the run says how its images are read"),
+    "model": (("name",), "the run says what its network is"),
+}
 # What torch raises for sizes that no memory holds, or no integer.
 UNBUILT = (RuntimeError, MemoryError, OverflowError, TypeError)
+Asked = TypeVar("Asked", bound=Trained)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +59,31 @@ class Saved:
         return self.description.input_shape
 
 
+def asked_of(kind: type[Asked], job: Job) -> Asked:
+    """Return the settings of a command that reads trained classifiers.
+
+    Raises UsageError with every problem, and for what the command says of a run that the run says itself.
+    """
+    settings = read(kind, resolve(job.config))
+    if problems := list(without_effect(settings, job.overrides)):
+        raise UsageError(*problems)
+    return settings
+
+
+def without_effect(settings: Trained, overrides: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each override of a dataset or network that changes nothing; those of a user's own code do."""
+    for item in OverridesParser.create().parse_overrides(list(overrides)):
+        section, _, key = item.key_or_group.partition(".")
+        chosen = {"dataset": settings.dataset, "model": settings.model}.get(section)
+        if chosen is None or "_target_" in (chosen.model_extra or {}):
+            continue
+        value = item.value()
+        given = [key] if key else [str(name) for name in value] if isinstance(value, dict) else []
+        taken, why = TAKEN[section]
+        if any(name not in taken for name in given):
+            yield f"{item.input_line}: {why}; of {section} this command takes {', '.join(taken)}"
+
+
 def find_saved(settings: Trained) -> Saved:
     """Return the classifier that `run` (of `tracking.uri`) or `checkpoint` names; raises UsageError without one."""
     if settings.checkpoint is not None:
@@ -69,31 +103,32 @@ def load_saved(
     A checkpoint is data: a network that is not one of cnnlab's is built only where `model` names the same code with the
     same values again. Raises UsageError where the file is missing, damaged, or not one of cnnlab's.
     """
-    content = read_file(path)
+    named = f"run={run_id}: its checkpoint" if run_id else f"checkpoint={path}"
+    content = read_file(path, named)
     try:
         description = read(Description, upgraded(content["cnnlab"]), "cnnlab.")
     except UsageError as error:
-        raise UsageError(*(f"checkpoint={path}: {line}" for line in error.problems)) from error
-    settings = known_network(path, description.model, model)
+        raise UsageError(*(f"{named}: {line}" for line in error.problems)) from error
+    settings = known_network(named, description.model, model)
     try:
         shape, classes = description.input_shape, len(description.class_names)
         network = build_network(settings, description.regularization, shape, classes)
         classifier = Classifier(Scaling(shape[0]), network, description.regularization, None, None, description.plain())
     except UNBUILT as error:
-        raise UsageError(f"checkpoint={path} describes a network that cannot be built: {one_line(error)}") from error
+        raise UsageError(f"{named} describes a network that cannot be built: {one_line(error)}") from error
     try:
         classifier.load_state_dict(content["state_dict"])  # type: ignore[arg-type]
         epoch = int(content["epoch"]) + 1  # type: ignore[call-overload]
     except (*UNREADABLE, OverflowError, IndexError, MemoryError) as error:
-        raise UsageError(f"checkpoint={path} is damaged: {one_line(error)}") from error
+        raise UsageError(f"{named} is damaged: {one_line(error)}") from error
     return Saved(classifier.eval(), description, epoch, path, run_id, history or {})
 
 
-def read_file(path: Path) -> dict[str, object]:
-    """Return what a checkpoint file holds; raises UsageError where it is no checkpoint of cnnlab's."""
-    content = read_data(path, "checkpoint")
+def read_file(path: Path, named: str) -> dict[str, object]:
+    """Return what a checkpoint file holds; raises UsageError, calling it `named`, where it is none of cnnlab's."""
+    content = read_data(path, "checkpoint", named)
     if not isinstance(content, dict) or not isinstance(content.get("cnnlab"), dict):
-        raise UsageError(f"checkpoint={path} was not written by cnnlab: it does not say which network it belongs to")
+        raise UsageError(f"{named} was not written by cnnlab: it does not say which network it belongs to")
     return content
 
 
@@ -121,7 +156,7 @@ def _from_first_format(described: dict[str, object], config: dict[str, object]) 
     return kept | sections | {"format": FORMAT}
 
 
-def known_network(path: Path, described: Model, given: Choice | None) -> Model:
+def known_network(named: str, described: Model, given: Choice | None) -> Model:
     """Return the network's settings: of one of the user's own as the command gives them, and only if they are the same.
 
     What a file says about code is compared, never called.
@@ -129,15 +164,15 @@ def known_network(path: Path, described: Model, given: Choice | None) -> Model:
     if not isinstance(described, Own):
         return described
     wanted = described.plain()
-    named = given.plain() if given else {}
-    if wanted == named:
-        return read_own(named)
-    if "_target_" in named:
-        keys = [key for key in {**wanted, **named} if wanted.get(key) != named.get(key)]
-        differing = ", ".join(f"model.{key}={named.get(key)!r}, trained with {wanted.get(key)!r}" for key in keys)
-        raise UsageError(f"checkpoint={path} has another network: {differing}")
+    values = given.plain() if given else {}
+    if wanted == values:
+        return read_own(values)
+    if "_target_" in values:
+        keys = [key for key in {**wanted, **values} if wanted.get(key) != values.get(key)]
+        differing = ", ".join(f"model.{key}={values.get(key)!r}, trained with {wanted.get(key)!r}" for key in keys)
+        raise UsageError(f"{named} has another network: {differing}")
     raise UsageError(
-        f"checkpoint={path} holds a network of somebody's own code, model._target_={described.target!r}; if you trust "
+        f"{named} holds a network of somebody's own code, model._target_={described.target!r}; if you trust "
         "that code, name it again: model=NAME (with --config-dir, if it lies in your own folder)"
     )
 

@@ -9,7 +9,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from cnnlab.errors import one_line, unknown
 from cnnlab.settings.base import Section
 from cnnlab.settings.commands import Difference, Evaluation, Export, Prediction, Training
-from cnnlab.settings.keys import keys, nearest_key
+from cnnlab.settings.keys import belongs_to, keys, nearest_key
 from cnnlab.settings.sweep import Sweep
 
 NO_KEY = re.compile(r"Could not override '([^']+)'|Could not delete from config\. '([^']+)' does not exist")
@@ -30,7 +30,15 @@ def composing_error(error: Exception, door: str) -> str:
     text = str(error)
     if found := NO_KEY.search(text):
         key = found[1] or found[2]
-        return f"{key} is no setting{nearest_key(key, known_keys(door))}"
+        taken = any(key.split(".")[0] in section.model_fields for section in SECTIONS.get(door, {}).values())
+        if taken and (line := belongs_to(Training, key)):
+            return line
+        known = known_keys(door)
+        return (
+            f"{key} is not there; +{key}=VALUE adds it"
+            if key in known
+            else f"{key} is no setting{nearest_key(key, known)}"
+        )
     lines = [" ".join(line.split()) for line in text.splitlines()]
     said = [line for line in lines if line.strip("^ ") and not line.startswith(NOISE)]
     return "configuration: " + ("; ".join(said[:2]) or one_line(error))

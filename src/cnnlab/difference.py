@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run
@@ -18,7 +17,7 @@ from cnnlab.job import Job
 from cnnlab.settings.base import digest, flatten
 from cnnlab.settings.commands import Difference
 from cnnlab.settings.read import read, resolve
-from cnnlab.tracking.find import find_run, kept_settings, open_client
+from cnnlab.tracking.find import find_run, kept_settings, kept_text, open_client
 from cnnlab.tracking.schema import DIFF_FILE, ENVIRONMENT_FILE, VERSION, Metric, Tag
 
 RESULTS = (
@@ -97,7 +96,7 @@ def settings_of(client: mlflow.MlflowClient, run: Run) -> dict[str, str]:
 def code_of(client: mlflow.MlflowClient, run: Run) -> dict[str, str]:
     """Return the commit, and which files differed from it; files are told apart by what was changed in them."""
     told = {str(tag): run.data.tags[tag] for tag in (Tag.COMMIT, Tag.BRANCH) if tag in run.data.tags}
-    parts = re.split(r"^(?=diff --git )", text_of(client, run, DIFF_FILE), flags=re.MULTILINE)
+    parts = re.split(r"^(?=diff --git )", kept_text(client, run, DIFF_FILE), flags=re.MULTILINE)
     changed = {}
     for part in parts:
         if name := re.match(r"diff --git a/.* b/(.*)", part):
@@ -119,7 +118,7 @@ def data_of(client: mlflow.MlflowClient, run: Run) -> dict[str, str]:
 def versions_of(client: mlflow.MlflowClient, run: Run) -> dict[str, str]:
     """Return the version of Python and of every package that was installed, as far as the run tells."""
     tags = {key.removeprefix(VERSION): value for key, value in run.data.tags.items() if key.startswith(VERSION)}
-    lines = text_of(client, run, ENVIRONMENT_FILE).splitlines()
+    lines = kept_text(client, run, ENVIRONMENT_FILE).splitlines()
     return tags | {name: version for name, _, version in (line.partition("==") for line in lines)}
 
 
@@ -146,13 +145,6 @@ PARTS: dict[str, Describe] = {
     "machine": machine_of,
     "results": results_of,
 }
-
-
-def text_of(client: mlflow.MlflowClient, run: Run, name: str) -> str:
-    """Return a text that a run has kept; nothing where it kept none."""
-    if not any(item.path == name for item in client.list_artifacts(run.info.run_id)):
-        return ""
-    return Path(client.download_artifacts(run.info.run_id, name)).read_text(encoding="utf-8")
 
 
 def as_table(found: Comparison) -> Table:

@@ -12,21 +12,21 @@ from rich.table import Table
 from torch import Tensor
 
 from cnnlab import process
-from cnnlab.checkpoint import Saved, find_saved
+from cnnlab.checkpoint import Saved, asked_of, find_saved
 from cnnlab.classifier import Classifier
 from cnnlab.console import console, show_closing
 from cnnlab.data import load
 from cnnlab.data.batches import Batches
 from cnnlab.data.images import ImageData
 from cnnlab.data.split import divide
-from cnnlab.errors import UsageError
+from cnnlab.errors import UsageError, refused
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.job import Job
 from cnnlab.metrics import PER_CLASS, Predictions, class_metrics
 from cnnlab.settings.commands import Choice, Evaluation
 from cnnlab.settings.dataset import ImageFolder, OwnImages
 from cnnlab.settings.description import Description, KeptImages
-from cnnlab.settings.read import read, resolve
+from cnnlab.settings.read import read
 
 MOST_CLASSES_SHOWN = 50
 
@@ -37,7 +37,7 @@ def evaluate(job: Job) -> dict[str, float]:
     Pictures go to `job.folder`. Raises UsageError for a run, checkpoint, split or dataset that is not there.
     """
     process.begin()
-    settings = read(Evaluation, resolve(job.config))
+    settings = asked_of(Evaluation, job)
     split = settings.split
     saved = find_saved(settings)
     data = load_data(saved, settings.dataset)
@@ -90,7 +90,7 @@ def load_data(saved: Saved, chosen: Choice | None) -> ImageData:
         # A folder of the default's name that does not exist is no reason to leave the one the run has used.
         given = {key: str(chosen.get(key)) for key in ("root", "path") if chosen.get(key) is not None}
         here = {key: value for key, value in given.items() if Path(value).expanduser().is_dir()}
-        dataset = dataset.model_copy(update=here)
+        dataset = dataset.model_copy(update={**here, **_download(chosen)})
     if isinstance(dataset, ImageFolder):  # as the training read them, whatever `auto` would say today
         channels, height, width = saved.input_shape
         dataset = dataset.model_copy(update={"channels": channels, "image_size": (height, width)})
@@ -101,6 +101,14 @@ def load_data(saved: Saved, chosen: Choice | None) -> ImageData:
             f"{data.classes} classes now, {list(saved.input_shape)} of {len(saved.class_names)} then"
         )
     return data
+
+
+def _download(chosen: Choice) -> dict[str, bool]:
+    """Return whether missing archives are fetched, where the command says so."""
+    value = chosen.get("download")
+    if value is None or isinstance(value, bool):
+        return {} if value is None else {"download": value}
+    raise UsageError(refused("dataset.download", value, "true or false"))
 
 
 def known_images(described: OwnImages, chosen: Choice | None) -> OwnImages:

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from cnnlab import process
-from cnnlab.checkpoint import Saved, find_saved
+from cnnlab.checkpoint import Saved, asked_of, find_saved
 from cnnlab.console import console, show_closing
-from cnnlab.errors import Incomplete, UsageError
+from cnnlab.errors import Incomplete, UsageError, disk_is_full, one_line
 from cnnlab.formats import FORMATS, Answer, Format
 from cnnlab.job import Job
 from cnnlab.portable import Portable, facts_about
 from cnnlab.settings.commands import Export
-from cnnlab.settings.read import read, resolve
 from cnnlab.start import typed
 
 BATCHES = (1, 2, 7)  # images, each way of cutting them into batches once
@@ -43,7 +42,7 @@ def export(job: Job) -> Exported:
     answers other than the checkpoint; nothing is kept then.
     """
     process.begin()
-    settings = read(Export, resolve(job.config))
+    settings = asked_of(Export, job)
     kind = FORMATS[settings.format]
     target = job.folder / f"model{kind.extensions[0]}"
     if settings.path is not None:
@@ -100,8 +99,7 @@ def write(saved: Saved, name: str, target: Path) -> Exported:
     model = Portable(saved.classifier.scaling, saved.classifier.network)
     facts = facts_about(saved.class_names, saved.input_shape, saved.classifier.scaling)
     facts |= {"format": name, "model": saved.description.model.plain(), "run": saved.run_id, "epoch": saved.epoch}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as temporary:
+    with folder_beside(target) as temporary:
         file, beside = Path(temporary, target.name), Path(temporary, facts_file(target).name)
         try:
             kind.write(model, saved.input_shape, facts, file)
@@ -119,6 +117,20 @@ def write(saved: Saved, name: str, target: Path) -> Exported:
         file.replace(target)
         beside.replace(facts_file(target))
     return Exported(target, facts_file(target), difference)
+
+
+def folder_beside(target: Path) -> tempfile.TemporaryDirectory[str]:
+    """Return a new folder on the target's own disk; raises UsageError where none can be made."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-")
+    except OSError as error:
+        if disk_is_full(error):
+            raise
+        reason = error.strerror or one_line(error)
+        raise UsageError(
+            f"path={str(target)!r}: cannot write to {target.parent} ({reason}); choose another folder"
+        ) from error
 
 
 @torch.inference_mode()

@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from cnnlab import evaluation, exporting, prediction, process, training
-from cnnlab.checkpoint import find_saved
+from cnnlab.checkpoint import asked_of, find_saved
 from cnnlab.classifier import Classifier
 from cnnlab.compose import composing_error
 from cnnlab.errors import UsageError
@@ -41,7 +41,6 @@ from cnnlab.own_path import add_to_path
 from cnnlab.portable import Portable
 from cnnlab.quoting import quote_texts
 from cnnlab.settings.commands import Prediction
-from cnnlab.settings.read import read, resolve
 from cnnlab.signals import Interruption, interruptible
 from cnnlab.start import own_folder
 from cnnlab.sweeps.run import sweep as run_sweep
@@ -216,7 +215,7 @@ def load(run: str | None = None, *overrides: str, checkpoint: Folder | None = No
     given += [f"checkpoint={os.fspath(checkpoint)}"] if checkpoint is not None else []
     with asked("predict", (*given, *overrides), None, None) as job:
         process.begin()
-        saved = find_saved(read(Prediction, resolve(job.config)))
+        saved = find_saved(asked_of(Prediction, job))
     return Model(saved.classifier, saved.class_names, saved.input_shape, saved.checkpoint, saved.run_id)
 
 

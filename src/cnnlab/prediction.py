@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from cnnlab import process
-from cnnlab.checkpoint import Saved, find_saved
+from cnnlab.checkpoint import Saved, asked_of, find_saved
 from cnnlab.console import console
 from cnnlab.data.drawing import CLEARLY, LOOKED_AT, MNIST, Frame, find_drawing, framed, stands_well
 from cnnlab.data.pixels import border_brightness, read_image, read_page, readable_extensions
@@ -25,7 +25,6 @@ from cnnlab.figures.samples import draw_probabilities
 from cnnlab.job import Job
 from cnnlab.settings.commands import Prediction
 from cnnlab.settings.dataset import ImageFolder
-from cnnlab.settings.read import read, resolve
 
 MIDDLE = 127.5
 PER_PICTURE = 10
@@ -57,7 +56,7 @@ def predict(job: Job) -> Answers:
     classifiers that are not there, and Incomplete, when all else is done, for files that cannot be read.
     """
     process.begin()
-    settings = read(Prediction, resolve(job.config))
+    settings = asked_of(Prediction, job)
     paths = image_files(settings.image)
     saved = find_saved(settings)
     frame = frame_of(saved, settings.center)

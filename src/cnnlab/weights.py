@@ -79,13 +79,19 @@ def load_weights(name: str, uri: str) -> Weights:
     run = run_with_id(client, name, KEY)
     file = download_checkpoint(client, run, KEY)
     run_id = run.info.run_id
-    return weights_in(read_data(file, KEY), f"{KEY}={name}", f"run {run_id} ({run.info.run_name})", run_id)
+    return weights_in(
+        read_data(file, KEY, f"{KEY}={name}: its checkpoint"),
+        f"{KEY}={name}",
+        f"run {run_id} ({run.info.run_name})",
+        run_id,
+    )
 
 
-def read_data(path: Path, key: str) -> object:
+def read_data(path: Path, key: str, named: str | None = None) -> object:
     """Return what a file of torch's holds, tensors and plain values; nothing in it is executed.
 
-    Raises UsageError, naming the setting `key`, where the file is missing or cannot be read so.
+    Raises UsageError, naming the setting `key`, where the file is missing, and calling it `named` where it cannot be
+    read so.
     """
     if not path.is_file():
         there = [item.name for pattern in FILES for item in path.parent.glob(pattern)] if path.parent.is_dir() else []
@@ -95,7 +101,16 @@ def read_data(path: Path, key: str) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        raise UsageError(f"{key}={path} cannot be read: {one_line(error)}") from error
+        raise UsageError(f"{named or f'{key}={path}'} cannot be read: {unreadable(error)}") from error
+
+
+def unreadable(error: Exception) -> str:
+    """Return why torch did not read a file, without its advice to execute what lies in it."""
+    if not isinstance(error, UnpicklingError) or "weights_only" not in str(error):
+        return one_line(error)
+    if "Unsupported operand" in str(error):
+        return "it is no file of torch's"
+    return "it holds more than tensors and plain values; nothing in it was executed"
 
 
 def weights_in(content: object, given: str, source: str, run_id: str | None = None) -> Weights:

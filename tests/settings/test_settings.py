@@ -6,8 +6,10 @@ from typing import get_args
 
 import pytest
 import torch
+from hydra.errors import ConfigCompositionException
 from omegaconf import ListConfig
 
+from cnnlab.compose import composing_error
 from cnnlab.data import SOURCES, augmentation
 from cnnlab.descent import scheduler_maker
 from cnnlab.errors import UsageError
@@ -19,6 +21,7 @@ from cnnlab.optimizers import OPTIMIZERS
 from cnnlab.settings import commands, dataset, description, model, training
 from cnnlab.settings.base import Own, Section
 from cnnlab.settings.commands import Evaluation, Export, Prediction, Training
+from cnnlab.settings.keys import belongs_to
 from cnnlab.settings.read import allowed, examine, names_of, read
 from cnnlab.tracking.schema import MEASURES, Measure
 from commands import ROOT, composed
@@ -243,3 +246,31 @@ def test_the_digest_knows_settings_and_neither_seed_nor_place():
 )
 def test_types_in_words(form, words):
     assert allowed(form) == words
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("dataset.path", "dataset.path belongs to dataset=image_folder"),
+        ("dataset.channels", "dataset.channels belongs to dataset=image_folder"),
+        ("model.filters", "model.filters belongs to model=convnet (or another of model.network=convnet)"),
+        ("optimizer.nesterov", "optimizer.nesterov belongs to optimizer=sgd"),
+        ("dataset.root", "dataset.root needs dataset=NAME beside it"),
+        ("optimizer._target_", ""),
+        ("trainer.max_epochs", ""),
+        ("model.filterz", ""),
+        ("dataset", ""),
+    ],
+)
+def test_a_key_of_another_option_says_whose_it_is(key, line):
+    assert belongs_to(Training, key) == line
+
+
+def test_both_ways_of_giving_a_key_of_another_option_say_whose_it_is():
+    for door in ("train", "evaluate"):
+        error = ConfigCompositionException("Could not override 'dataset.path'.")
+        assert composing_error(error, door) == "dataset.path belongs to dataset=image_folder"
+    error = ConfigCompositionException("Could not override 'optimizer.nesterov'.")
+    assert composing_error(error, "evaluate").startswith("optimizer.nesterov is no setting")
+    (line,) = problems(Training, composed("model=dnn", "+model.filters=[3]"))
+    assert line.endswith("; model.filters belongs to model=convnet (or another of model.network=convnet)")

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from cnnlab.settings.base import Section, ToldBy
 
+UNNAMED = ("archive", "own")  # classes of options that have names of their own
 NEAR = 0.6  # of difflib's ratio
 
 
@@ -23,6 +24,27 @@ def keys(kind: type[Section], path: str = "") -> list[str]:
         for section in sections_of(field.annotation, field.metadata).values():
             found |= dict.fromkeys(keys(section, f"{path}{name}."))
     return list(found)
+
+
+def belongs_to(kind: type[Section], key: str) -> str:
+    """Return `dataset.path belongs to dataset=image_folder` for a key that other options of a group have, or nothing.
+
+    Where options share a class and not its name, as networks do, also what they have in common.
+    """
+    group, _, rest = key.partition(".")
+    field = kind.model_fields.get(group)
+    choices = sections_of(field.annotation, field.metadata) if field is not None and rest else {}
+    having = [tag for tag, section in choices.items() if rest in keys(section)]
+    if field is None or not having or having == [""]:
+        return ""
+    if len(having) == len(choices):
+        return f"{key} needs {group}=NAME beside it"
+    if not (named := [tag for tag in having if tag not in UNNAMED]):
+        return ""
+    told_by = [item.discriminator for item in field.metadata if isinstance(item, Discriminator)]
+    shared = [item.key for item in told_by if isinstance(item, ToldBy) and item.key != "name"]
+    also = f" (or another of {group}.{shared[0]}={' or '.join(named)})" if shared else ""
+    return f"{key} belongs to {' or '.join(f'{group}={tag}' for tag in named)}{also}"
 
 
 def nearest_key(key: str, known: list[str]) -> str:

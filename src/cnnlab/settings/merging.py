@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +96,9 @@ def _kept(path: str, value: object, today: object, old: Mapping[str, object]) ->
 
 
 def _escaped(value: object) -> object:
+    """Return a value that OmegaConf reads as the text it is; backslashes that stand before `${` count there."""
     if isinstance(value, str):
-        return value.replace(INTERPOLATION, f"\\{INTERPOLATION}")
+        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     if isinstance(value, Mapping):
         return {key: _escaped(item) for key, item in value.items()}
     return [_escaped(item) for item in value] if isinstance(value, list) else value

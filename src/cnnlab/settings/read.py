@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from cnnlab.errors import UsageError, one_line, refused, unknown
 from cnnlab.settings.base import Says, Section, ToldBy
-from cnnlab.settings.keys import keys, nearest_key, sections_of
+from cnnlab.settings.keys import belongs_to, keys, nearest_key, sections_of
 
 Kind = TypeVar("Kind", bound=Section)
 Form = object  # a type, as annotations write it
@@ -193,7 +193,8 @@ def _item_problem(
 
 
 def _no_setting(root: type[Section], key: str, known: Iterable[str]) -> str:
-    return f"{key} is no setting; allowed: {', '.join(known)}{nearest_key(key, keys(root))}"
+    hint = f"; {belonging}" if (belonging := belongs_to(root, key)) else nearest_key(key, keys(root))
+    return f"{key} is no setting; allowed: {', '.join(known)}{hint}"
 
 
 def _own_sections(section: Section) -> Iterator[tuple[str, Section]]:

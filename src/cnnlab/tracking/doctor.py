@@ -14,7 +14,6 @@ from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
-from urllib.request import url2pathname
 
 from mlflow.entities import Run
 from packaging.requirements import Requirement
@@ -23,7 +22,7 @@ from cnnlab import process
 from cnnlab.errors import UsageError, one_line
 from cnnlab.start import CHECKOUT
 from cnnlab.tracking import moved
-from cnnlab.tracking.find import open_client, search
+from cnnlab.tracking.find import artifact_folder, open_client, search
 from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.store import check_address, default_uri, patience_of_seconds, reserves, sqlite_file
 
@@ -120,16 +119,12 @@ def _locations(file: Path, had_moved: bool) -> Iterator[Finding]:
 
 def _artifacts(runs: list[Run]) -> Finding:
     """Look for the folders of the runs that keep their settings, as all but trials do from their first second on."""
-    local = [run for run in runs if Tag.SETTINGS in run.data.tags and run.info.artifact_uri.startswith(("file:", "/"))]
-    lost = [run for run in local if not _folder(run).exists()]
+    folders = [(run, artifact_folder(run)) for run in runs if Tag.SETTINGS in run.data.tags]
+    local = [(run, folder) for run, folder in folders if folder is not None]
+    lost = [run for run, folder in local if not folder.exists()]
     if lost:
         return Finding("artifacts", f"of {len(lost)} of {len(local)} runs are missing: {_named(lost)}", Verdict.WRONG)
     return Finding("artifacts", f"of all {len(local)} runs that keep some on this machine are there")
-
-
-def _folder(run: Run) -> Path:
-    address = str(run.info.artifact_uri)
-    return Path(url2pathname(address.removeprefix("file://")) if address.startswith("file:") else address)
 
 
 def _left_over(file: Path, runs: list[Run]) -> Iterator[Finding]:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
+import shutil
+import tempfile
 from difflib import get_close_matches
 from pathlib import Path
+from urllib.request import url2pathname
 
 import mlflow
 import yaml
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from cnnlab.errors import UsageError, one_line
 from cnnlab.tracking.schema import SETTINGS_FILE, Metric, Tag, is_result
-from cnnlab.tracking.store import connect, patience_of_seconds, settle, sqlite_file
+from cnnlab.tracking.store import connect, patience_of_seconds, settle, sqlite_file, told_errors
 
 SHORTEST_START = 6  # characters of an id that may stand for all of it
 BEST, LAST = "best", "last"
 
 
 def open_client(uri: str) -> mlflow.MlflowClient:
-    """Return a client of a store that exists; raises UsageError where nothing was tracked yet."""
+    """Return a client of a store that exists; raises UsageError where nothing was tracked yet or it is damaged."""
     file = sqlite_file(uri)
     if file is not None and not file.is_file():
         raise UsageError(
@@ -28,7 +33,8 @@ def open_client(uri: str) -> mlflow.MlflowClient:
         )
     settle(uri)
     connect(uri)
-    return mlflow.MlflowClient(uri)
+    with told_errors(uri), patience_of_seconds():
+        return mlflow.MlflowClient(uri)
 
 
 def search(filter_string: str = "", order_by: list[str] | None = None) -> list[Run]:
@@ -42,7 +48,7 @@ def search(filter_string: str = "", order_by: list[str] | None = None) -> list[R
             found = mlflow.search_runs(
                 search_all_experiments=True, filter_string=filter_string, order_by=order_by, output_format="list"
             )
-    except MlflowException as error:
+    except (MlflowException, SQLAlchemyError) as error:
         raise UsageError(f"the tracking store cannot be read: {one_line(error)}") from error
     finally:
         gc.enable()
@@ -79,17 +85,42 @@ def find_run(
 def kept_settings(client: mlflow.MlflowClient, run: Run) -> dict[str, object] | None:
     """Return the settings that a run has kept, as plain values; None where it kept none, as trials do not.
 
-    They are data: whoever reads them must not call what they name.
+    They are data: whoever reads them must not call what they name. Raises UsageError for a file that is no text.
     """
-    run_id = run.info.run_id
-    if not any(item.path == SETTINGS_FILE for item in client.list_artifacts(run_id)):
-        return None
-    text = Path(client.download_artifacts(run_id, SETTINGS_FILE)).read_text(encoding="utf-8")
+    text = kept_text(client, run, SETTINGS_FILE)
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         values = None
     return {str(key): value for key, value in values.items()} if isinstance(values, dict) else None
+
+
+def kept_text(client: mlflow.MlflowClient, run: Run, name: str) -> str:
+    """Return a text that a run has kept, nothing where it kept none; raises UsageError for a file that is no text."""
+    if not any(item.path == name for item in client.list_artifacts(run.info.run_id)):
+        return ""
+    try:
+        return artifact_file(client, run, name).read_text(encoding="utf-8")
+    except ValueError as error:
+        raise UsageError(f"run={run.info.run_id}: its {name} cannot be read: {one_line(error)}") from error
+
+
+def artifact_file(client: mlflow.MlflowClient, run: Run, name: str) -> Path:
+    """Return the file of an artifact, to be read alone: itself on this machine, or a copy that this process removes."""
+    folder = artifact_folder(run)
+    if folder is not None and (folder / name).is_file():
+        return folder / name
+    copies = tempfile.mkdtemp(prefix="cnnlab-")
+    atexit.register(shutil.rmtree, copies, ignore_errors=True)
+    return Path(client.download_artifacts(run.info.run_id, name, copies))
+
+
+def artifact_folder(run: Run) -> Path | None:
+    """Return where a run's artifacts lie on this machine; None where a server keeps them."""
+    address = str(run.info.artifact_uri)
+    if address.startswith("file:"):
+        return Path(url2pathname(address.removeprefix("file://")))
+    return Path(address) if address.startswith("/") else None
 
 
 def download_checkpoint(client: mlflow.MlflowClient, run: Run, key: str = "run") -> Path:
@@ -97,7 +128,7 @@ def download_checkpoint(client: mlflow.MlflowClient, run: Run, key: str = "run")
     files = [item.path for item in client.list_artifacts(run.info.run_id, "checkpoints") if item.path.endswith(".ckpt")]
     if not files:
         raise UsageError(f"{key}={run.info.run_id} ({run.info.run_name}, {run.info.status}) has kept no checkpoint")
-    return Path(client.download_artifacts(run.info.run_id, sorted(files)[-1]))
+    return artifact_file(client, run, sorted(files)[-1])
 
 
 def run_with_id(client: mlflow.MlflowClient, wanted: str, key: str = "run") -> Run:

@@ -100,13 +100,12 @@ def prepare(uri: str, experiment_name: str) -> str:
     """
     import mlflow
     from mlflow.entities import LifecycleStage
-    from mlflow.exceptions import MlflowException
 
     if problems := check_address(uri):
         raise UsageError(*problems)
     settle(uri)
     try:
-        with locked(uri), patience_of_seconds():
+        with told_errors(uri), locked(uri), patience_of_seconds():
             client = mlflow.MlflowClient(uri)
             experiment = client.get_experiment_by_name(experiment_name)
             if experiment is None:
@@ -117,16 +116,27 @@ def prepare(uri: str, experiment_name: str) -> str:
         folder = file.parent if (file := sqlite_file(uri)) else uri
         reason = error.strerror or one_line(error)
         raise UsageError(f"tracking.uri={uri!r}: cannot write to {folder} ({reason}); choose another folder") from error
-    except MlflowException as error:
-        raise UsageError(f"tracking.uri={uri!r}: {one_line(error)}") from error
-    except Exception as error:  # SQLAlchemy's and its drivers' many errors: wrong file, wrong password, no such host
-        raise UsageError(f"tracking.uri={uri!r} cannot be opened: {one_line(error)}") from error
     if experiment.lifecycle_stage == LifecycleStage.DELETED:
         raise UsageError(
             f"tracking.experiment_name={experiment_name!r} was deleted; restore it (mlflow experiments restore "
             f"--experiment-id {experiment.experiment_id}) or choose another name"
         )
     return experiment.experiment_id
+
+
+@contextmanager
+def told_errors(uri: str) -> Iterator[None]:
+    """Turn what a store raises that cannot be opened or read into UsageError; OSError is left to the caller."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (OSError, UsageError):
+        raise
+    except MlflowException as error:
+        raise UsageError(f"tracking.uri={uri!r}: {one_line(error)}") from error
+    except Exception as error:  # SQLAlchemy's and its drivers' many errors: wrong file, wrong password, no such host
+        raise UsageError(f"tracking.uri={uri!r} cannot be opened: {one_line(error)}") from error
 
 
 def settle(uri: str) -> None:
