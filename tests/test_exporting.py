@@ -171,6 +171,7 @@ class TestTarget:
         assert exporting.check_packages("state_dict", FORMATS["state_dict"]) == []
 
 
+@pytest.mark.slow
 def test_a_network_without_a_graph_trains_and_only_its_weights_are_exported(tmp_path):
     (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "branching.py").write_text(BRANCHING)

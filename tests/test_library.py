@@ -51,6 +51,7 @@ def test_a_training_returns_run_metrics_history_and_model(folder):
     )
 
 
+@pytest.mark.slow
 def test_several_calls_in_one_process_do_not_disturb_each_other(folder):
     first, second = cnnlab.train(*SMALL), cnnlab.train(*SMALL)
     assert first.run_id != second.run_id and "MLFLOW_TRACKING_URI" not in os.environ
@@ -123,6 +124,7 @@ def test_pixels_that_were_scaled_already_are_told(trained):
         model(images / 255)
 
 
+@pytest.mark.slow
 def test_trainings_of_several_threads_come_one_after_the_other(folder):
     results = {}
     threads = [

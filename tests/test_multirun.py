@@ -17,6 +17,7 @@ from test_training import QUICK
 NARROW = {"COLUMNS": "80"}
 
 
+@pytest.mark.slow
 def test_each_job_has_a_row_and_the_best_is_marked(tmp_path):
     arguments = ["-m", *QUICK[:1], "model.hidden_units=[8],[64],[0]", "trainer.max_epochs=2", *QUICK[3:]]
     done = run(tmp_path, "train.py", *arguments, **NARROW)

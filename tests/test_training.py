@@ -111,6 +111,7 @@ class TestRecord:
         assert (lineage.dataset.name, lineage.dataset.digest) == ("digits", data.digest)
         assert '"train": 1293' in lineage.dataset.profile and '"test": 360' in lineage.dataset.profile
 
+    @pytest.mark.slow
     def test_the_line_that_uses_the_model_works_from_any_folder(self, trained, tmp_path):
         (line,) = re.findall(r"^use it +(import mlflow; .*)$", trained.output, re.MULTILINE)
         script = (
@@ -166,6 +167,7 @@ class TestRecord:
 
 
 class TestSeeds:
+    @pytest.mark.slow
     def test_same_seed_same_metrics_bit_for_bit_and_zero_is_a_seed(self, tmp_path):
         results = []
         for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -179,6 +181,7 @@ class TestSeeds:
 
 
 class TestEnd:
+    @pytest.mark.slow
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_interrupted_run_is_killed(self, tmp_path, number):
         process = subprocess.Popen(

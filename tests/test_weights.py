@@ -186,6 +186,7 @@ class TestRecord:
             len({warm.digest("1"), warm.digest("2"), cold.digest(), settings(*SMALL, "freeze=[conv1]").digest()}) == 4
         )
 
+    @pytest.mark.slow
     def test_a_run_says_what_it_began_with(self, tmp_path):
         quick = (*SMALL, "tracking.log_model=false")
         assert run(tmp_path, "train.py", *quick).returncode == 0

@@ -29,6 +29,7 @@ def store(tmp_path_factory):
     return mlflow.MlflowClient()
 
 
+@pytest.mark.slow
 def test_the_obvious_query_finds_the_best_checkpoint(store):
     found = mlflow.search_runs(search_all_experiments=True, order_by=["metrics.`val/acc` DESC"])
     spoiled, short = (found[found["tags.mlflow.runName"] == name].iloc[0] for name in ("spoiled", "short"))

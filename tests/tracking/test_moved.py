@@ -54,6 +54,7 @@ def test_a_copy_points_to_itself_and_leaves_the_original_alone(trained, copy, ca
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_after_a_project_was_renamed_its_runs_are_found_and_new_ones_lie_there(trained, copy):
     settle(store_of(copy))
     place = copy.rename(copy.with_name("사진 100% #1 (neu)"))

@@ -53,6 +53,7 @@ def test_refuses_a_deleted_experiment(tmp_path):
         prepare(uri, "gone")
 
 
+@pytest.mark.slow
 def test_ui_serves_a_store_that_was_not_there(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
