@@ -121,6 +121,8 @@ class Classifier(pl.LightningModule):
         targets = labels
         if split == "train" and self.augmentation is not None:
             images, targets = self.augmentation(images, labels)
+            if images.is_floating_point():  # whole pixels take the network's type by themselves, as in validation
+                images = images.to(self.dtype)
         logits = self(images)
         loss = F.cross_entropy(logits, targets)
         objective = fitted(self.loss, logits, targets, loss, self.label_smoothing) + self.penalty()

@@ -26,7 +26,7 @@ from cnnlab.measures import build_measures
 from cnnlab.models import trained
 from cnnlab.networks import build_network
 from cnnlab.own import called, made
-from cnnlab.settings import training
+from cnnlab.settings.augmentation import Augmentation, Parts, Unchanged
 from cnnlab.settings.base import Own
 from cnnlab.settings.commands import Tracking, Trainer, Training
 from cnnlab.settings.dataset import Archive, ImageFolder, OwnImages
@@ -208,10 +208,13 @@ def example_targets(changes: nn.Module | None, data: ImageData) -> Tensor:
     )
 
 
-def build_augmentation(settings: training.Augmentation, classes: int) -> nn.Module | None:
+def build_augmentation(settings: Augmentation, classes: int) -> nn.Module | None:
     """Return the augmentation for a number of classes; None where it changes nothing."""
     if isinstance(settings, Own):
         return made("augmentation", settings, nn.Module, "an nn.Module", classes=classes)
-    if isinstance(settings, training.Unchanged):
+    if isinstance(settings, Unchanged):
         return None
+    if isinstance(settings, Parts):
+        sections = [getattr(settings, name) for name in settings.parts]
+        return augmentation.Parts([augmentation.KINDS[part.name](classes, **part.options()) for part in sections])
     return augmentation.KINDS[settings.name](classes, **settings.options())

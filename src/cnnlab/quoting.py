@@ -27,6 +27,7 @@ TEXTS = (
 OVERRIDE = re.compile(rf"(\+{{0,2}}(?:{'|'.join(map(re.escape, TEXTS))}))=(.*)", re.DOTALL)
 PLAIN = re.compile(r"(?![\d.+-])[A-Za-z0-9_./@%+-]*")  # what Hydra takes for the text it is; not a number
 VALUED = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")  # take a value
+SEVERAL = re.compile(r"augmentation=(\[[^\[\]]*\])")  # options of one group, which Hydra would mix into one
 MULTIRUN = ("-m", "--multirun")
 # With like=RUN the settings are another run's: Hydra must not look for keys among the defaults.
 LIKE = re.compile(r"like=(?!null$).+", re.DOTALL)
@@ -40,10 +41,16 @@ def quote_texts(arguments: Sequence[str]) -> list[str]:
     what keys there are, other keys are forced with `++`; they are checked with all others later.
     """
     several = any(item in MULTIRUN for item in arguments)
-    quoted = [_quoted(item, several) for item in arguments]
+    quoted = [_quoted(item, several) for argument in arguments for item in _parted(argument)]
     if not any(map(LIKE.fullmatch, quoted)):
         return quoted
     return [f"++{item}" if DOTTED.fullmatch(item) else item for item in quoted]
+
+
+def _parted(argument: str) -> list[str]:
+    """Return `augmentation=[a,b]`, as Hydra writes several options of a group, as the option that has them in order."""
+    found = SEVERAL.fullmatch(argument)
+    return ["augmentation=parts", f"augmentation.parts={found[1]}"] if found else [argument]
 
 
 def _quoted(argument: str, several: bool) -> str:

@@ -18,6 +18,7 @@ from cnnlab.models import NETWORKS
 from cnnlab.models.initializers import INITIALIZERS
 from cnnlab.models.layers import ACTIVATIONS, POOLINGS
 from cnnlab.optimizers import OPTIMIZERS
+from cnnlab.settings import augmentation as augmented
 from cnnlab.settings import commands, dataset, description, model, training
 from cnnlab.settings.base import Own, Section
 from cnnlab.settings.commands import Evaluation, Export, Prediction, Training
@@ -59,11 +60,13 @@ class TestShipped:
             assert (scheduler_maker(read(Training, composed(f"scheduler={name}")).scheduler) is None) == (
                 name == "none"
             )
-        assert set(training.AUGMENTATIONS) - {"none"} == set(augmentation.KINDS)
+        assert (
+            set(augmented.AUGMENTATIONS) - {"none", "parts"} == set(augmentation.KINDS) == set(get_args(augmented.Part))
+        )
         assert set(dataset.ARCHIVES) == set(names_of(dataset.Archive.model_fields["name"].annotation)) == set(SOURCES)
         assert set(get_args(Measure)) == set(MEASURES) == set(KINDS)
 
-    @pytest.mark.parametrize("module", [commands, dataset, description, model, training])
+    @pytest.mark.parametrize("module", [augmented, commands, dataset, description, model, training])
     def test_every_field_has_a_sentence(self, module):
         for kind in vars(module).values():
             if isinstance(kind, type) and issubclass(kind, Section):

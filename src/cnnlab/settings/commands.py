@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, Strict
 
 from cnnlab.errors import shown, unknown
+from cnnlab.settings.augmentation import Augmentation
 from cnnlab.settings.base import Count, Own, Positive, Section, Seed, Text, Whole, digest, flatten
 from cnnlab.settings.dataset import ARCHIVES, Archive, Dataset
 from cnnlab.settings.model import Model
 from cnnlab.settings.training import (
-    Augmentation,
     Callbacks,
     Loggers,
     Loss,

@@ -160,6 +160,8 @@ def _problem(
             return _item_problem(root, item, value, rest, error, key)
         choices = sections_of(field.annotation, field.metadata)
         if not choices:
+            if rest and isinstance(value, list) and (names := names_of(get_args(field.annotation)[0])):
+                return key, unknown(key, value[int(rest[0])], names)
             names = names_of(field.annotation)
             if names and not isinstance(value, bool | list | dict):
                 return key, unknown(key, value, names)

@@ -10,7 +10,6 @@ from pydantic import Discriminator, Field, Strict, Tag
 from cnnlab.settings.base import (
     Additions,
     Called,
-    Count,
     NotNegative,
     Own,
     Pair,
@@ -128,52 +127,6 @@ LOSSES = ("cross_entropy",)
 Loss = Annotated[
     Annotated[CrossEntropy, Tag("cross_entropy")] | Annotated[Own, Tag("own")], Discriminator(ToldBy("name", LOSSES))
 ]
-
-
-class Unchanged(Section):
-    """The images as they are."""
-
-    name: Literal["none"] = Field(description="which augmentation")
-
-
-class Shift(Section):
-    """Each image moved by whole pixels."""
-
-    name: Literal["shift"] = Field(description="which augmentation")
-    max_shift: Count = Field(description="pixels, either way in both directions")
-    flip: bool = Field(description="also mirrored left to right, one in two: for clothes, not for digits")
-
-
-class Affine(Section):
-    """Each image turned, stretched, slanted and moved."""
-
-    name: Literal["affine"] = Field(description="which augmentation")
-    degrees: Annotated[float, Field(ge=0, lt=180)] = Field(description="turned by up to this many, either way")
-    scale: Share = Field(description="stretched or shrunk by up to this share")
-    translate: Share = Field(description="moved by up to this share of the side")
-    shear: Annotated[float, Field(ge=0, lt=90)] = Field(description="slanted by up to this many degrees")
-
-
-class Cutout(Section):
-    """One black square an image."""
-
-    name: Literal["cutout"] = Field(description="which augmentation")
-    size: Count = Field(description="pixels a side")
-
-
-class Mixup(Section):
-    """Each image blended with another of the batch."""
-
-    name: Literal["mixup"] = Field(description="which augmentation")
-    alpha: Positive = Field(description="of the Beta distribution the shares are drawn from")
-
-
-AUGMENTATIONS = ("none", "shift", "affine", "cutout", "mixup")
-Augmentation = Annotated[
-    Annotated[Unchanged, Tag("none")] | Annotated[Shift, Tag("shift")] | Annotated[Affine, Tag("affine")]
-    | Annotated[Cutout, Tag("cutout")] | Annotated[Mixup, Tag("mixup")] | Annotated[Own, Tag("own")],
-    Discriminator(ToldBy("name", AUGMENTATIONS)),
-]  # fmt: skip
 
 
 # Which of val/NAME there are, Training knows.

@@ -1,8 +1,4 @@
-"""Random changes to the training images, on whole batches and on their device; validation and test never see them.
-
-Each takes pixels 0..255, uint8 or float [B, C, H, W], and labels [B], and returns pixels of that shape and the targets
-of the cross-entropy: the labels, or shares of the classes [B, classes].
-"""
+"""Augmentations that move the pixels of each image."""
 
 from __future__ import annotations
 
@@ -10,22 +6,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-
-class Augmentation(nn.Module):
-    """What all have in common: the number of classes, for those that blend labels."""
-
-    def __init__(self, classes: int):
-        super().__init__()
-        self.classes = classes
-
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.change(images), labels
-
-    def change(self, images: Tensor) -> Tensor:
-        """Return changed images of the same shape; labels stay."""
-        raise NotImplementedError
+from cnnlab.data.augmentation.base import Augmentation, rand
 
 
 class Shift(Augmentation):
@@ -47,7 +30,7 @@ class Shift(Augmentation):
         rows = (down + torch.arange(height, device=device)).unsqueeze(2)
         columns = torch.arange(width, device=device).expand(number, width)
         if self.flip:
-            mirrored = torch.rand(number, 1, device=device) < 0.5
+            mirrored = rand(number, 1, device=device) < 0.5
             columns = torch.where(mirrored, width - 1 - columns, columns)
         columns = (right + columns).unsqueeze(1)
         return padded[torch.arange(number, device=device).view(-1, 1, 1), rows, columns].permute(0, 3, 1, 2)
@@ -68,7 +51,7 @@ class Affine(Augmentation):
 
     def change(self, images: Tensor) -> Tensor:
         number, _, height, width = images.shape
-        random = torch.rand(5, number, device=images.device) * 2 - 1
+        random = rand(5, number, device=images.device) * 2 - 1
         angle = random[0] * math.radians(self.degrees)
         slant = torch.tan(random[1] * math.radians(self.shear))
         size = 1 + random[2] * self.scale
@@ -85,41 +68,13 @@ class Affine(Augmentation):
         return F.grid_sample(images.float(), grid, align_corners=False).contiguous(memory_format=torch.channels_last)
 
 
-class Cutout(Augmentation):
-    """Blackens one square of `size` pixels a side in each image; part of it may lie outside."""
+class Flip(Augmentation):
+    """Mirrors a share `chance` of the images left to right: for clothes, not for digits."""
 
-    def __init__(self, classes: int, *, size: int):
+    def __init__(self, classes: int, *, chance: float):
         super().__init__(classes)
-        self.size = size
+        self.chance = chance
 
     def change(self, images: Tensor) -> Tensor:
-        number, _, height, width = images.shape
-        outside = [self._outside(number, side, images.device) for side in (height, width)]
-        return images * (outside[0].unsqueeze(2) | outside[1].unsqueeze(1)).unsqueeze(1)
-
-    def _outside(self, number: int, side: int, device: torch.device) -> Tensor:
-        """Return [number, side]: whether each row (or column) lies outside the square, whose centre is anywhere."""
-        start = torch.randint(0, side, (number, 1), device=device) - self.size // 2
-        position = torch.arange(side, device=device)
-        return (position < start) | (position >= start + self.size)
-
-
-class Mixup(Augmentation):
-    """Blends each image with another of the batch and gives both labels their share; shares are Beta(alpha, alpha)."""
-
-    def __init__(self, classes: int, *, alpha: float):
-        super().__init__(classes)
-        self.shares = torch.distributions.Beta(alpha, alpha)
-
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        number = len(labels)
-        share = self.shares.sample((number,)).to(images.device)
-        partner = torch.randperm(number).to(images.device)
-        pixels = images.float()
-        blend = share.view(-1, 1, 1, 1)
-        targets = F.one_hot(labels, self.classes).float()
-        mixed = share.view(-1, 1) * targets + (1 - share).view(-1, 1) * targets[partner]
-        return blend * pixels + (1 - blend) * pixels[partner], mixed
-
-
-KINDS: dict[str, type[Augmentation]] = {"shift": Shift, "affine": Affine, "cutout": Cutout, "mixup": Mixup}
+        mirrored = rand(len(images), 1, 1, 1, device=images.device) < self.chance
+        return torch.where(mirrored, images.flip(3), images)
