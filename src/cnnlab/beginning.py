@@ -19,6 +19,8 @@ from cnnlab.tracking.provenance import code_tags, environment, machine_tags, unc
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import DIFF_FILE, ENVIRONMENT_FILE, SETTINGS_FILE, Tag
 
+SPLIT_NAMES = {"train": "training"}
+
 
 def settings_tags(settings: Training) -> dict[str, str]:
     """Return the tags that name the chosen groups and the seed."""
@@ -46,6 +48,8 @@ def start_tags(plan: Plan) -> dict[str, str]:
     known |= {tag: value for tag, value in beginning.items() if value is not None}
     # MLflow keeps the profile of a dataset once, as the first run with these images had it: sizes are the run's own.
     known[str(Tag.IMAGES)] = ", ".join(f"{size} {split}" for split, size in plan.data_module.sizes.items())
+    if plan.data.sealed:
+        known[str(Tag.SEALED)] = "true"
     device = str(plan.trainer.strategy.root_device)
     return known | code_tags(Path.cwd()) | machine_tags(device)
 
@@ -62,11 +66,9 @@ def introduce(run: TrackedRun, plan: Plan) -> None:
     console.print(layer_table(plan.classifier.network, plan.data.input_shape))
     if note := adaptation(plan.classifier.network, plan.settings, plan.data.input_shape):
         console.print(note, soft_wrap=True, markup=False)
-    console.print(
-        f"{plan.data.name}: {sizes['train']} training, {sizes['validation']} validation, {sizes['test']} test images\n"
-        f"MLflow run {run.run_id}",
-        soft_wrap=True,
-    )
+    counted = ", ".join(f"{size} {SPLIT_NAMES.get(split, split)}" for split, size in sizes.items())
+    sealed = "; the test split is sealed" if plan.data.sealed else ""
+    console.print(f"{plan.data.name}: {counted} images{sealed}\nMLflow run {run.run_id}", soft_wrap=True)
 
 
 def record_start(run: TrackedRun, plan: Plan) -> None:
@@ -85,5 +87,6 @@ def record_start(run: TrackedRun, plan: Plan) -> None:
         source=json.dumps({"uri": data.source}),
         profile=json.dumps(profile),
     )
-    lineage = DatasetInput(dataset, [InputTag("mlflow.data.context", "training, validation, test")])
+    used = ", ".join(SPLIT_NAMES.get(split, split) for split in plan.data_module.sizes)
+    lineage = DatasetInput(dataset, [InputTag("mlflow.data.context", used)])
     run.client.log_inputs(run.run_id, [lineage])

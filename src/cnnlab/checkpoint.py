@@ -135,14 +135,15 @@ def read_file(path: Path, named: str) -> dict[str, object]:
 def upgraded(described: object) -> dict[str, object]:
     """Return a description of format 1 (the whole configuration, networks by import path) in today's format.
 
-    A user's own images were stretched before there was a choice.
+    A user's own images were stretched, and the test split was read, before there was a choice.
     """
     assert isinstance(described, dict)
     if "format" not in described and isinstance(described.get("config"), dict):
         described = _from_first_format(described, described["config"])
     dataset = described.get("dataset")
-    if isinstance(dataset, dict) and "path" in dataset:
-        described = described | {"dataset": {"resize": "stretch"} | dataset}
+    if isinstance(dataset, dict):
+        then = {"sealed": False} | ({"resize": "stretch"} if "path" in dataset else {})
+        described = described | {"dataset": then | dataset}
     return described
 
 

@@ -75,7 +75,8 @@ class Classifier(pl.LightningModule):
         self.train_sums, self.val_sums, self.test_sums = EpochSums(), EpochSums(), EpochSums()
         self.collector = Collector()
         self.validated: dict[str, Tensor] = {}  # of this epoch's validation, until its training ends
-        self.predictions: Predictions | None = None  # of the whole test split, once it has been read
+        # Of the whole test split once it has been read, or of validation once it was measured by itself.
+        self.predictions: Predictions | None = None
         self.train()
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -129,9 +130,14 @@ class Classifier(pl.LightningModule):
         self.sums(split).update(loss, objective, logits, labels)
         if split != "train" and self.measures is not None:
             self.measures.update(logits, labels)
-        if split == "test":
+        if split == "test" or (split == "val" and self.alone):
             self.collector.update(logits, labels)
         return objective
+
+    @property
+    def alone(self) -> bool:
+        """Whether validation is measured by itself, and not as a part of training."""
+        return self.trainer.state.fn == "validate"
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         return self.objective("train", batch)
@@ -170,6 +176,8 @@ class Classifier(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self.validated = self.log_sums("val", logger=False)
+        if self.alone:
+            self.predictions = self.collector.predictions()
 
     def on_test_epoch_end(self) -> None:
         self.log_sums("test")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -27,6 +28,8 @@ from cnnlab.settings.commands import Choice, Evaluation
 from cnnlab.settings.dataset import ImageFolder, OwnImages
 from cnnlab.settings.description import Description, KeptImages
 from cnnlab.settings.read import read
+from cnnlab.tracking.run import TrackedRun, tracked_run
+from cnnlab.tracking.schema import Tag
 
 MOST_CLASSES_SHOWN = 50
 
@@ -40,10 +43,15 @@ def evaluate(job: Job) -> dict[str, float]:
     settings = asked_of(Evaluation, job)
     split = settings.split
     saved = find_saved(settings)
-    data = load_data(saved, settings.dataset)
+    sealed = saved.description.dataset.sealed
+    run = tracked_run(settings.tracking.uri, saved.run_id) if saved.run_id and sealed else None
+    opens = check_seal(sealed, run, settings)
+    data = load_data(saved, settings.dataset, sealed=sealed and split != "test")
     images, labels = split_of(data, saved.description, split)
     if change := describe_change(data, saved.description.images):
         console.print(change, soft_wrap=True, markup=False)
+    if opens and run is not None:
+        run.set_tags({Tag.UNSEALED: datetime.now(UTC).isoformat(timespec="seconds")})
     metrics, predictions = measure(saved.classifier, images, labels, split, settings.batch_size)
     metrics |= class_metrics(predictions, saved.class_names, split)
     if saved.description.loss == "own":  # which this command does not have
@@ -54,6 +62,9 @@ def evaluate(job: Job) -> dict[str, float]:
         f"{data.name}: {len(labels):,} {split} images; {source}, checkpoint of epoch {saved.epoch}",
         soft_wrap=True,
     )
+    if opens and run is not None:
+        run.log_metrics(saved.epoch, metrics)
+        console.print("its test split was sealed until now; the run keeps what it reached", soft_wrap=True)
     if len(saved.class_names) <= MOST_CLASSES_SHOWN:
         console.print(class_table(predictions, saved.class_names))
     rows = {name: f"{value:.4f}" for name, value in metrics.items() if name.count("/") == 1}
@@ -75,10 +86,11 @@ def evaluate(job: Job) -> dict[str, float]:
     return metrics
 
 
-def load_data(saved: Saved, chosen: Choice | None) -> ImageData:
+def load_data(saved: Saved, chosen: Choice | None, *, sealed: bool = False) -> ImageData:
     """Load the dataset the classifier was trained on, from where `chosen`, a dataset section, has it if it is there.
 
-    Raises UsageError for another dataset, and for one whose images or classes do not fit the network any more.
+    Its test split is read unless it is `sealed`. Raises UsageError for another dataset, and for one whose images or
+    classes do not fit the network any more.
     """
     dataset = saved.description.dataset
     if isinstance(dataset, OwnImages):
@@ -94,13 +106,31 @@ def load_data(saved: Saved, chosen: Choice | None) -> ImageData:
     if isinstance(dataset, ImageFolder):  # as the training read them, whatever `auto` would say today
         channels, height, width = saved.input_shape
         dataset = dataset.model_copy(update={"channels": channels, "image_size": (height, width)})
-    data = load(dataset)
+    data = load(dataset.model_copy(update={"sealed": sealed}))
     if data.input_shape != saved.input_shape or data.class_names != saved.class_names:
         raise UsageError(
             f"dataset={dataset.name} has changed since the training: images {list(data.input_shape)} of "
             f"{data.classes} classes now, {list(saved.input_shape)} of {len(saved.class_names)} then"
         )
     return data
+
+
+def check_seal(sealed: bool, run: TrackedRun | None, settings: Evaluation) -> bool:
+    """Return whether this command opens a sealed test split; one that was opened once is as any other.
+
+    Raises UsageError for a sealed test split that the command does not unseal, and where there is no seal to open.
+    """
+    named = f"run={settings.run}" if settings.checkpoint is None else f"checkpoint={settings.checkpoint}"
+    if settings.unseal and not sealed:
+        raise UsageError(f"unseal=true: {named} was trained with dataset.sealed=false, its test split is not sealed")
+    if settings.split != "test" or not sealed or (run is not None and Tag.UNSEALED in run.tags):
+        return False
+    if not settings.unseal:
+        raise UsageError(
+            f"{named} was trained with dataset.sealed=true: its test split is sealed; split=val measures validation, "
+            "unseal=true opens the test split, once and for all"
+        )
+    return True
 
 
 def _download(chosen: Choice) -> dict[str, bool]:
@@ -132,7 +162,8 @@ def split_of(data: ImageData, trained: Description, split: str) -> tuple[Tensor,
 
     Of a user's own images those that the training had in this split, wherever they lie now; none that came later.
     """
-    if trained.images is not None and data.train_keys:
+    unlisted = split == "test" and trained.images is not None and not trained.images.test  # it was sealed
+    if trained.images is not None and data.train_keys and not unlisted:
         return listed(data, getattr(trained.images, split), split)
     if split == "test":
         return data.test_images, data.test_labels
@@ -151,6 +182,8 @@ def listed(data: ImageData, keys: tuple[str, ...], split: str) -> tuple[Tensor, 
         (data.test_images, data.test_labels, data.test_keys),
     ]
     images, labels = [], []
+    if data.sealed:
+        del parts[1]
     for part_images, part_labels, part_keys in reversed(parts) if split == "test" else parts:
         places = []
         for place, key in enumerate(part_keys):
@@ -171,7 +204,9 @@ def describe_change(data: ImageData, images: KeptImages | None) -> str:
     """Return in words which images came and went since the training; nothing where none did."""
     if images is None or not data.train_keys:
         return ""
-    known, now = {*images.train, *images.val, *images.test}, {*data.train_keys, *data.test_keys}
+    known, now = {*images.train, *images.val, *images.test}, set(data.train_keys)
+    if images.test:  # a folder of its own that is sealed was not listed
+        now |= set(data.test_keys)
     if known == now:
         return ""
     return (

@@ -102,7 +102,8 @@ class Model:
 class TrainedRun:
     """What a training leaves: the MLflow run, its metrics, and the kept checkpoint as a model.
 
-    `metrics` are the test split's and, as `best/...`, the kept epoch's; `history` has a row an epoch, counted from 1.
+    `metrics` are the test split's, unless it is sealed, and, as `best/...`, the kept epoch's; `history` has a row an
+    epoch, counted from 1.
     """
 
     run_id: str
@@ -114,8 +115,10 @@ class TrainedRun:
     model: Model
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name} {self.metrics[name]:.4f}" for name in ("test/acc", "test/loss"))
-        return f"<run {self.run_id}: {shown}, best epoch {self.best_epoch} of {len(self.history)}>"
+        names = (Metric.TEST_ACCURACY, Metric.TEST_LOSS, Metric.BEST_VAL_ACCURACY, Metric.BEST_VAL_LOSS)
+        shown = [f"{name} {self.metrics[name]:.4f}" for name in names if name in self.metrics][:2]
+        told = ", ".join([*shown, f"best epoch {self.best_epoch} of {len(self.history)}"])
+        return f"<run {self.run_id}: {told}>"
 
 
 @dataclass(frozen=True)

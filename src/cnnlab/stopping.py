@@ -54,7 +54,7 @@ def what_is_kept(run: TrackedRun, plan: Plan) -> list[str]:
     score = f" ({watched} {value:.4f})" if value is not None else ""
     return [
         f"{ended}; kept is the checkpoint of epoch {epoch}{score}",
-        f"measure it: {typed('evaluate')} run={run.run_id}",
+        f"measure it: {typed('evaluate')} run={run.run_id}{' split=val' if plan.data.sealed else ''}",
     ]
 
 

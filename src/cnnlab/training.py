@@ -21,6 +21,7 @@ from cnnlab.metrics import class_metrics
 from cnnlab.plan import Plan, make_plan
 from cnnlab.portable import Portable, facts_about
 from cnnlab.settings.training import measured
+from cnnlab.start import typed
 from cnnlab.stopping import keeping_best
 from cnnlab.tracking.history import at_epoch, epoch_history
 from cnnlab.tracking.logger import EpochSink
@@ -37,7 +38,8 @@ from cnnlab.tracking.store import absolute_uri, page_of
 class Result:
     """What a finished run leaves: where it is, and how good its best checkpoint is on the test split.
 
-    `plan` holds the classifier with the weights of that checkpoint, `history` the metrics of each epoch.
+    `plan` holds the classifier with the weights of that checkpoint, `history` the metrics of each epoch. `metrics` are
+    empty where the test split is sealed.
     """
 
     run_id: str
@@ -53,7 +55,8 @@ class Result:
 def train(job: Job) -> Result | None:
     """Train, keep and test one classifier as the job's configuration says; None on all processes but the first.
 
-    Training picks the weights, validation picks the checkpoint, the test split is read once, at the end. Checkpoints
+    Training picks the weights, validation picks the checkpoint, the test split is read once, at the end, unless it is
+    sealed. Checkpoints
     and pictures go to `job.folder`. Raises UsageError, before anything is written, for a configuration that cannot run.
     """
     started = time.perf_counter()
@@ -112,16 +115,21 @@ def fit(plan: Plan, listeners: Sequence[EpochSink]) -> float:
 def test_best(plan: Plan) -> tuple[dict[str, float], int]:
     """Load the best checkpoint's weights and return the metrics of the test split, which is measured here, once a run.
 
-    Also returns the epoch, counted from 1, after which the checkpoint was written.
+    Also returns the epoch, counted from 1, after which the checkpoint was written. Of a sealed dataset validation is
+    measured instead, for its predictions; there are no metrics then.
 
     Not through the trainer's `ckpt_path`: where weights are averaged, that restores those training would continue with,
     and not the averaged ones, which were validated.
     """
     content = torch.load(plan.checkpoint.best_model_path, map_location="cpu", weights_only=True)
     plan.classifier.load_state_dict(content["state_dict"])
+    best_epoch = int(content["epoch"]) + 1
+    if plan.data.sealed:
+        if plan.data_module.sizes["validation"]:
+            plan.trainer.validate(plan.classifier, plan.data_module, verbose=False)
+        return {}, best_epoch
     tested = plan.trainer.test(plan.classifier, plan.data_module, verbose=False)[0]
-    metrics = {name: value for name, value in tested.items() if name.startswith("test/")}
-    return metrics, int(content["epoch"]) + 1
+    return {name: value for name, value in tested.items() if name.startswith("test/")}, best_epoch
 
 
 def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
@@ -142,16 +150,18 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
     classifier, data = plan.classifier, plan.data
     if plan.settings.tracking.log_model:
         result = replace(result, model_uri=keep_model(plan))
-    assert classifier.predictions is not None
-    run.log_metrics(best_epoch, class_metrics(classifier.predictions, data.class_names, "test"))
+    if not data.sealed:
+        assert classifier.predictions is not None
+        run.log_metrics(best_epoch, class_metrics(classifier.predictions, data.class_names, "test"))
     if plan.settings.figures.enabled:
+        images = data.train_images[plan.data_module.validation_index] if data.sealed else data.test_images
         subject = Subject(
             scaling=classifier.scaling,
             network=classifier.network,
             class_names=data.class_names,
-            images=data.test_images,
+            images=images,
             predictions=classifier.predictions,
-            split="test",
+            split="validation" if data.sealed else "test",
             history=history,
             best_epoch=best_epoch,
         )
@@ -168,7 +178,7 @@ def keep_model(plan: Plan) -> str | None:
     model = Portable(classifier.scaling, classifier.network).cpu()
     facts = facts_about(data.class_names, data.input_shape, classifier.scaling)
     try:
-        return log_model(model, facts, data.test_images[:2].cpu())
+        return log_model(model, facts, data.train_images[:2].cpu())
     except UsageError as error:
         for line in error.problems:
             console.print(f"the model is not in MLflow, its checkpoint is: {line}", soft_wrap=True, markup=False)
@@ -177,9 +187,9 @@ def keep_model(plan: Plan) -> str | None:
 
 def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) -> dict[str, str]:
     """Return the closing block: what came out, and where it is."""
-    chosen = [f"test/{name}" for name in measured(plan.settings.metrics)]
-    shown = (Metric.TEST_ACCURACY, Metric.TEST_LOSS, Metric.TEST_OBJECTIVE, *chosen)
-    rows: dict[str, str] = {name: f"{result.metrics[name]:.4f}" for name in shown}
+    rows = {name: f"{value:.4f}" for name, value in measures_shown(result, plan).items()}
+    if plan.data.sealed:
+        rows["test split"] = f"sealed; to open it: {typed('evaluate')} run={run.run_id} unseal=true"
     watched = plan.checkpoint.monitor
     score = plan.checkpoint.best_model_score
     reached = f" ({watched} {float(score):.4f})" if watched and score is not None else ""
@@ -193,3 +203,12 @@ def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) ->
         rows["use it"] = f"import mlflow; {use}"
     rows["open it"] = page_of(plan.settings.tracking.uri, run.experiment_id, run.run_id)
     return rows
+
+
+def measures_shown(result: Result, plan: Plan) -> dict[str, float]:
+    """Return accuracy, loss, objective and the chosen metrics of the test split; of validation where it is sealed."""
+    shown = ("acc", "loss", "objective", *measured(plan.settings.metrics))
+    if not plan.data.sealed:
+        return {f"test/{name}": result.metrics[f"test/{name}"] for name in shown}
+    reached = result.history[result.best_epoch]
+    return {name: reached[name] for name in (f"{VALIDATION}{part}" for part in shown) if name in reached}

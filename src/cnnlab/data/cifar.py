@@ -23,12 +23,13 @@ def load(dataset: Archive) -> ImageData:
     """Return 50,000 training and 10,000 test images of 3x32x32 from ROOT/cifar-10-batches-py or the archive in ROOT.
 
     The archive is read in memory, so a root that cannot be written serves as well. Nothing is unpickled before its
-    MD5 is verified.
+    MD5 is verified. Where the dataset is sealed, the file of the test images is not read, nor taken out of the archive.
     """
     from torchvision.datasets import CIFAR10
 
     root = Path(dataset.root).expanduser()
-    md5s = {**dict(CIFAR10.train_list), **dict(CIFAR10.test_list), CIFAR10.meta["filename"]: CIFAR10.meta["md5"]}
+    test_list = [] if dataset.sealed else CIFAR10.test_list
+    md5s = {**dict(CIFAR10.train_list), **dict(test_list), CIFAR10.meta["filename"]: CIFAR10.meta["md5"]}
     extracted = root / CIFAR10.base_folder
     if all((extracted / name).is_file() for name in md5s):
         contents = verified(extracted, md5s)
@@ -38,7 +39,9 @@ def load(dataset: Archive) -> ImageData:
         archives = obtain(dataset.name, root, archive_md5, [mirror], dataset.download)
         contents = _extract(archives[CIFAR10.filename], CIFAR10.base_folder, list(md5s))
     train_images, train_labels = _batches(contents, [name for name, _ in CIFAR10.train_list])
-    test_images, test_labels = _batches(contents, [name for name, _ in CIFAR10.test_list])
+    test_images, test_labels = train_images[:0], train_labels[:0]
+    if test_list:
+        test_images, test_labels = _batches(contents, [name for name, _ in test_list])
     class_names = pickle.loads(contents[CIFAR10.meta["filename"]], encoding="latin1")[CIFAR10.meta["key"]]
     return ImageData(
         name=dataset.name,
@@ -48,6 +51,7 @@ def load(dataset: Archive) -> ImageData:
         test_labels=test_labels,
         class_names=tuple(class_names),
         source=CIFAR10.url,
+        sealed=dataset.sealed,
     )
 
 

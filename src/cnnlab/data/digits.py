@@ -25,6 +25,8 @@ def load(dataset: Archive) -> ImageData:
     images = large.round().to(torch.uint8)
     labels = torch.from_numpy(bunch.target).long()
     train, test = stratified(labels, TEST_FRACTION, TEST_SEED, "dataset.test_fraction")
+    if dataset.sealed:
+        test = test[:0]
     return ImageData(
         name=dataset.name,
         train_images=images[train],
@@ -33,4 +35,5 @@ def load(dataset: Archive) -> ImageData:
         test_labels=labels[test],
         class_names=tuple(str(name) for name in bunch.target_names),
         source="sklearn.datasets.load_digits",
+        sealed=dataset.sealed,
     )

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
+from cnnlab.data.files import ClassFiles, read_files, told_apart
 from cnnlab.data.images import ImageData
-from cnnlab.data.pixels import read_image, readable_extensions
+from cnnlab.data.pixels import readable_extensions
 from cnnlab.data.split import by_content
-from cnnlab.data.survey import content_key, describe_copies, describe_form, form_of
-from cnnlab.errors import UsageError, one_line
+from cnnlab.data.survey import describe_copies, describe_form, form_of
+from cnnlab.errors import UsageError
 from cnnlab.settings.dataset import ImageFolder
 
 TRAIN, VALIDATION, TEST = "train", "val", "test"
@@ -26,16 +25,15 @@ SPLITS = {
 }
 NAMED = 5
 
-ClassFiles = dict[str, list[Path]]
-
 
 def load(dataset: ImageFolder) -> ImageData:
     """Return the images of `dataset.path`, each class folder a class, resized to `image_size`.
 
     Subfolders train/, val/ and test/, or as SPLITS has it, each holding class folders, are the splits. Without test/,
     about `test_fraction` of the rest is the test split: an image's content and `test_seed` decide. Classes are
-    sorted by name, images by path. Raises UsageError, every problem at once, when the directory does not hold a
-    classification problem.
+    sorted by name, images by path. Of a sealed dataset the folder test/ is not entered; without one, no image of the
+    test split is read, but for the digest that tells it. Raises UsageError, every problem at once, when the directory
+    does not hold a classification problem.
     """
     if dataset.path is None:
         raise UsageError("dataset.path=null: set dataset.path to a directory that holds one folder of images per class")
@@ -43,48 +41,48 @@ def load(dataset: ImageFolder) -> ImageData:
     if not path.is_dir():
         raise UsageError(f"dataset.path={path} is not a directory; expected one folder of images per class in it")
     folders = find_splits(path)
-    parts = {split: _class_files(folder) for split, folder in folders.items()}
+    opened = {split: folder for split, folder in folders.items() if split != TEST or not dataset.sealed}
+    parts = {split: _class_files(folder) for split, folder in opened.items()}
     problems = [problem for part in parts.values() for problem in _class_problems(path, part)]
     for split, part in parts.items():
         if split != TRAIN:
             problems += _difference(path, parts[TRAIN], part, *(folders[name].name for name in (TRAIN, split)))
             problems += _too_few(path, part, 1, f"in {folders[split].name}/")
-    divided = [name for name in (VALIDATION, TEST) if name not in parts]
+    divided = [name for name in (VALIDATION, TEST) if name not in folders]
     purpose = "to be divided into train" + "".join(f" and {name}" for name in divided)
     problems += _too_few(path, parts[TRAIN], 1 + len(divided), purpose)
-    channels, size = form_of(dataset, [file for part in parts.values() for files in part.values() for file in files])
-    read = {split: _read(part, channels, size, dataset.resize) for split, part in parts.items()}
-    problems += _unreadable(path, [failure for _, _, _, failures in read.values() for failure in failures])
+    splits = found = {split: told_apart(part) for split, part in parts.items()}
+    if TEST not in folders and not problems and all(found[TRAIN].keys):
+        train, key = found[TRAIN], "dataset.test_fraction"
+        stay, leave = by_content(train.keys, train.labels, dataset.test_fraction, dataset.test_seed, key)
+        splits = found | {TRAIN: train.take(stay), TEST: train.take(leave)}
+    test_keys = splits[TEST].keys if TEST in splits else ()
+    if dataset.sealed:
+        splits = {split: files for split, files in splits.items() if split != TEST}
+    # The test split says nothing about how the others are read: sealed or not, they are read alike.
+    seen = [file for split, files in splits.items() if split != TEST for file in files.paths]
+    channels, size = form_of(dataset, seen)
+    read = {split: read_files(files, channels, size, dataset.resize) for split, files in splits.items()}
+    problems += _unreadable(path, [failure for _, failures in read.values() for failure in failures])
     if problems:
         raise UsageError(*problems)
-    train_images, train_labels, train_keys, _ = read[TRAIN]
-    if TEST in read:
-        test_images, test_labels, test_keys, _ = read[TEST]
-    else:
-        key = "dataset.test_fraction"
-        train, test = by_content(train_keys, train_labels, dataset.test_fraction, dataset.test_seed, key)
-        test_images, test_labels = train_images[test], train_labels[test]
-        train_images, train_labels = train_images[train], train_labels[train]
-        train_keys, test_keys = [train_keys[place] for place in train], [train_keys[place] for place in test]
-    own_validation = 0
-    if VALIDATION in read:
-        own_validation = len(read[VALIDATION][1])
-        train_images = torch.cat([train_images, read[VALIDATION][0]])
-        train_labels = torch.cat([train_labels, read[VALIDATION][1]])
-        train_keys = [*train_keys, *read[VALIDATION][2]]
+    training = [split for split in (TRAIN, VALIDATION) if split in splits]
+    train_images = torch.cat([read[split][0] for split in training])
+    train_labels = torch.cat([splits[split].labels for split in training])
     layout = [describe_splits(folders, path, dataset), describe_form(dataset, channels, size)]
     return ImageData(
         name=dataset.name,
         train_images=train_images,
         train_labels=train_labels,
-        test_images=test_images,
-        test_labels=test_labels,
+        test_images=train_images[:0] if dataset.sealed else read[TEST][0],
+        test_labels=train_labels[:0] if dataset.sealed else splits[TEST].labels,
         class_names=tuple(parts[TRAIN]),
         source=os.fspath(path.resolve()),
-        own_validation=own_validation,
-        layout="\n".join([*layout, *copies(parts, {split: keys for split, (_, _, keys, _) in read.items()}, path)]),
-        train_keys=tuple(train_keys),
-        test_keys=tuple(test_keys),
+        own_validation=len(splits[VALIDATION].labels) if VALIDATION in splits else 0,
+        layout="\n".join([*layout, *copies(parts, {split: files.keys for split, files in found.items()}, path)]),
+        train_keys=tuple(key for split in training for key in splits[split].keys),
+        test_keys=test_keys,
+        sealed=dataset.sealed,
     )
 
 
@@ -145,10 +143,12 @@ def describe_splits(folders: dict[str, Path], path: Path, dataset: ImageFolder) 
     origins = {TRAIN: whole, VALIDATION: f"{dataset.validation.fraction:.3g} of the training images"}
     origins[TEST] = f"{dataset.test_fraction:.3g} of {whole}"
     origins |= {split: f"{folder.name}/" for split, folder in folders.items() if split != TRAIN}
+    if dataset.sealed:
+        origins[TEST] += " (sealed)"
     return "splits: " + ", ".join(f"{split} from {origin}" for split, origin in origins.items())
 
 
-def copies(parts: dict[str, ClassFiles], keys: dict[str, list[str]], path: Path) -> list[str]:
+def copies(parts: dict[str, ClassFiles], keys: dict[str, tuple[str, ...]], path: Path) -> list[str]:
     """Return a line for the images that lie in several splits, and one for those in several classes."""
     by_split: dict[str, dict[str, str]] = defaultdict(dict)
     by_class: dict[str, dict[str, str]] = defaultdict(dict)
@@ -215,27 +215,3 @@ def _unreadable(path: Path, failures: list[tuple[Path, str]]) -> list[str]:
 def _names(names: list[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
-
-
-def _read(
-    classes: ClassFiles, channels: int, size: tuple[int, int], resize: str
-) -> tuple[Tensor, Tensor, list[str], list[tuple[Path, str]]]:
-    """Return images, labels and content keys in file order, and the files that cannot be read with their reasons."""
-    files = [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
-    images = torch.empty(len(files), channels, *size, dtype=torch.uint8)
-    keys = [""] * len(files)
-
-    def decode(position: int) -> str | None:
-        # A damaged file can raise almost anything in a decoder, and each is the file's fault.
-        try:
-            images[position] = read_image(files[position][0], channels, size, resize)
-            keys[position] = content_key(files[position][0])
-        except Exception as error:
-            return one_line(error)
-        return None
-
-    # Pillow decodes and resizes outside the interpreter lock.
-    with ThreadPoolExecutor() as pool:
-        reasons = list(pool.map(decode, range(len(files))))
-    failures = [(files[position][0], reason) for position, reason in enumerate(reasons) if reason is not None]
-    return images, torch.tensor([label for _, label in files], dtype=torch.int64), keys, failures

@@ -17,7 +17,8 @@ class ImageData:
     are in file order and not yet divided into training and validation; the last `own_validation` of them are the
     validation split where the dataset brings its own. `source` says where they came from, `layout`, where there was a
     choice, how they were divided and read. `train_keys` and `test_keys` name each image by its content, where images
-    may come and go.
+    may come and go. Where it is `sealed`, the test split was not read and is empty, whatever
+    its keys.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ImageData:
     layout: str = ""
     train_keys: tuple[str, ...] = ()
     test_keys: tuple[str, ...] = ()
+    sealed: bool = False
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

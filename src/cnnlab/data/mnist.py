@@ -18,21 +18,24 @@ from cnnlab.settings.dataset import Archive
 # torchvision knows the mirrors, the checksums and the class names.
 TORCHVISION_CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
 UNSIGNED_BYTE = 0x08
+TRAINING_FILES = 2  # images and labels; those of the test split follow
 
 
 def load(dataset: Archive) -> ImageData:
     """Return 60,000 training and 10,000 test images of 1x28x28 from ROOT/<class>/raw, torchvision's own folder.
 
-    The archives are decompressed in memory, so a root that cannot be written serves as well.
+    The two archives of the test images are neither read nor downloaded where the dataset is sealed. The archives are
+    decompressed in memory, so a root that cannot be written serves as well.
     """
     from torchvision import datasets
 
     name = dataset.name
     published = getattr(datasets, TORCHVISION_CLASSES[name])
     folder = Path(dataset.root).expanduser() / published.__name__ / "raw"
-    contents = obtain(name, folder, dict(published.resources), published.mirrors, dataset.download)
-    parts = [parse_idx(gzip.decompress(contents[file])) for file, _ in published.resources]
-    train_images, train_labels, test_images, test_labels = parts
+    resources = published.resources[:TRAINING_FILES] if dataset.sealed else published.resources
+    contents = obtain(name, folder, dict(resources), published.mirrors, dataset.download)
+    train_images, train_labels, *test = [parse_idx(gzip.decompress(contents[file])) for file, _ in resources]
+    test_images, test_labels = test or (train_images[:0], train_labels[:0])
     # MNIST's names read "7 - seven"; the digit says it all.
     class_names = tuple(str(digit) for digit in range(10)) if name == "mnist" else tuple(published.classes)
     return ImageData(
@@ -43,6 +46,7 @@ def load(dataset: Archive) -> ImageData:
         test_labels=test_labels.long(),
         class_names=class_names,
         source=published.mirrors[0],
+        sealed=dataset.sealed,
     )
 
 

@@ -36,18 +36,21 @@ def load(dataset: OwnImages) -> ImageData:
     A split is a dataset of torch's, with a length and (image, label) by index, or a pair (images, labels) of arrays.
     An image is uint8: a PIL image, an array [H, W] or [H, W, C], or a tensor [H, W] or [C, H, W]. A label is a whole
     number from 0; `class_names` are their names, else those in `train.classes`, else the numbers. The target is given
-    `root` and `download` if it asks for them. Raises UsageError, every problem at once, for anything else.
+    `root`, `download` and `sealed` if it asks for them; where the dataset is sealed, nothing of `test` is looked at.
+    Raises UsageError, every problem at once, for anything else.
     """
     where = f"dataset._target_={dataset.target!r}"
     make = own("dataset", dataset)
-    returned = called("dataset", make, **asked(make, root=dataset.root, download=dataset.download))
+    offers = {"root": dataset.root, "download": dataset.download, "sealed": dataset.sealed}
+    returned = called("dataset", make, **asked(make, **offers))
     if not isinstance(returned, tuple | list) or len(returned) not in (2, 3):
         raise UsageError(f"{where} returns {_kind(returned)}; it takes (train, test) or (train, test, class_names)")
     problems: list[str] = []
-    train, test = (
-        collect(problems, read_part, f"{where}, {split}", part)
-        for split, part in zip(("train", "test"), returned[:2], strict=True)
-    )
+    train = collect(problems, read_part, f"{where}, train", returned[0])
+    if dataset.sealed:
+        test = None if train is None else Part(train.images[:0], train.labels[:0])
+    else:
+        test = collect(problems, read_part, f"{where}, test", returned[1])
     if train is None or test is None:
         raise UsageError(*problems)
     given = returned[2] if len(returned) == 3 else getattr(returned[0], "classes", None)
@@ -67,6 +70,7 @@ def load(dataset: OwnImages) -> ImageData:
         layout="\n".join(copies({"train": (train, train_keys), "test": (test, test_keys)}, names)),
         train_keys=train_keys,
         test_keys=test_keys,
+        sealed=dataset.sealed,
     )
 
 

@@ -24,14 +24,15 @@ from cnnlab.tracking.history import History
 class Subject:
     """What is drawn: a network, a split with what the network says of it, and how it was trained.
 
-    `images` are the split's, uint8 [N, C, H, W], in the order of the predictions. An empty history draws no curves.
+    `images` are the split's, uint8 [N, C, H, W], in the order of the predictions, which are None where no split was
+    measured. An empty history draws no curves.
     """
 
     scaling: nn.Module
     network: nn.Module
     class_names: Sequence[str]
     images: Tensor
-    predictions: Predictions
+    predictions: Predictions | None
     split: str
     history: History
     best_epoch: int
@@ -45,16 +46,20 @@ def draw_all(folder: Path, settings: Figures, subject: Subject) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     with lettering(subject.class_names) as (names, notes):
         draw_learning_curves(folder, subject.history, subject.best_epoch, settings.skip_epochs)
-        draw_confusion(folder, predictions, names, subject.split)
-        draw_mistakes(folder, images, predictions, names, settings.mistakes)
-        draw_samples(folder, images, predictions, names, settings.samples)
         draw_filters(folder, network, input_shape)
-        sample = int(predictions.one_of_each_class(1)[0])
-        true, predicted = names[int(predictions.labels[sample])], names[int(predictions.predicted[sample])]
-        title = f"true: {true}, predicted: {predicted}"
-        draw_feature_maps(folder, subject.scaling, network, images[sample], title)
-    write_confusion(folder, predictions, subject.class_names)
-    write_classes(folder, predictions, subject.class_names)
+        if predictions is not None:
+            draw_confusion(folder, predictions, names, subject.split)
+            draw_mistakes(folder, images, predictions, names, settings.mistakes)
+            draw_samples(folder, images, predictions, names, settings.samples)
+            sample = int(predictions.one_of_each_class(1)[0])
+            true, predicted = names[int(predictions.labels[sample])], names[int(predictions.predicted[sample])]
+            title = f"true: {true}, predicted: {predicted}"
+            draw_feature_maps(folder, subject.scaling, network, images[sample], title)
+    if predictions is None:
+        notes = [*notes, "no pictures of predictions: no split was measured"]
+    else:
+        write_confusion(folder, predictions, subject.class_names)
+        write_classes(folder, predictions, subject.class_names)
     if settings.diagram:
         draw_network(folder, network, input_shape)
     return notes

@@ -71,8 +71,8 @@ class Figures(Section):
     diagram: bool = Field(description="of the network, with shapes and parameters")
 
 
-# Where data lies and where a run trains is no part of what it is.
-PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "trainer.accelerator")
+# Where data lies, where a run trains and whether it is tested is no part of what it is.
+PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "dataset.sealed", "trainer.accelerator")
 # What was so before there was a choice is no part of it either: older runs and studies stay comparable.
 ALWAYS_WAS = {"loss.name": "cross_entropy"}
 KEPT_APART = ("seed", "like", "init_from", "evaluation_batch_size", "tracking", "figures", "loggers", "metrics")
@@ -196,8 +196,14 @@ class Evaluation(Trained):
     """Everything that evaluate.py takes."""
 
     split: Literal["train", "val", "test"] = Field(description="which images are measured")
+    unseal: bool = Field(description="true: opens the test split of a run that was trained with dataset.sealed=true")
     batch_size: Count = Field(description="images a step; changes no metric")
     figures: Figures = Field(description="which pictures are drawn")
+
+    def conflicts(self, path: str) -> Iterator[str]:
+        yield from super().conflicts(path)
+        if self.unseal and self.split != "test":
+            yield f"unseal=true opens the test split, but split={self.split!r}; leave one of them out"
 
 
 class Prediction(Trained):

@@ -29,6 +29,7 @@ SWEEP_SECTIONS = ("sweep", "search", "sampler", "pruner")
 INDIFFERENT = (
     "dataset.root",
     "dataset.download",
+    "dataset.sealed",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_nodes",

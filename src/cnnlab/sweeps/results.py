@@ -40,7 +40,8 @@ ENDED = ("complete", "pruned", "failed")
 class Swept:
     """What a sweep has found: the best trial's number, parameters and values, and the test metrics of the winner.
 
-    `best_trial` is None, and the rest empty, where no trial ended; `tested` has one entry a seed.
+    `best_trial` is None, and the rest empty, where no trial ended; `tested` has one entry a seed, of validation where
+    the test split is sealed.
     """
 
     run_id: str
@@ -103,8 +104,8 @@ def closing_rows(
         rows["parameters"] = parameters(best.params)
     if not order.goals.single:
         rows["pareto front"] = "trials " + ", ".join(str(trial.number) for trial in study.best_trials)
-    for name in (Metric.TEST_ACCURACY, Metric.TEST_LOSS):
-        if tested:
+    for name in (Metric.TEST_ACCURACY, Metric.TEST_LOSS, Metric.VAL_ACCURACY, Metric.VAL_LOSS):
+        if tested and name in tested[0]:
             rows[name] = mean_and_spread([result[name] for result in tested])
     rows["wall time"] = f"{seconds:.1f} s"
     rows["MLflow run"] = parent.run_id

@@ -153,7 +153,8 @@ def keep_results(this: RunningSweep) -> None:
 
 
 def confirm(this: RunningSweep) -> list[dict[str, float]]:
-    """Train the winner again with seeds the search has not seen; return the test metrics of each.
+    """Train the winner again with seeds the search has not seen; return the test metrics of each (validation's where
+    the test split is sealed).
 
     That is a second, small study of the same kind, and so survives and is shared among machines just like the first.
     """
@@ -164,8 +165,10 @@ def confirm(this: RunningSweep) -> list[dict[str, float]]:
         return []
     first = order.training.seed + settings.seeds
     seeds = range(first, first + wanted)
-    goals = Goals((Metric.TEST_ACCURACY,))
-    study, lock = open_study(settings, f"{this.study.study_name}, winner {best.number}", goals.directions)
+    sealed = order.training.dataset.sealed
+    goals = Goals((Metric.VAL_ACCURACY if sealed else Metric.TEST_ACCURACY,))
+    name = f"{this.study.study_name}, winner {best.number}{', sealed' if sealed else ''}"
+    study, lock = open_study(settings, name, goals.directions)
     with lock.held():
         study.set_user_attr(PARENT_RUN, this.parent.run_id)
         known = {trial.system_attrs.get("fixed_params", {}).get(SEED) for trial in study.get_trials(deepcopy=False)}
@@ -173,7 +176,8 @@ def confirm(this: RunningSweep) -> list[dict[str, float]]:
             if seed not in known:
                 study.enqueue_trial({SEED: seed})
     requeue_dead(study, lock, settings.retries)
-    console.print(f"training trial {best.number} again with {wanted} seeds, to test it", soft_wrap=True)
+    purpose = "to validate it; the test split is sealed" if sealed else "to test it"
+    console.print(f"training trial {best.number} again with {wanted} seeds, {purpose}", soft_wrap=True)
     chosen = order.space.values(best.params)
     run_workers(this, study, lock, work_order(this, study, goals, None, None, chosen))
     trials = [trial for trial in counted(study.get_trials(deepcopy=False)) if RESULT in trial.user_attrs]

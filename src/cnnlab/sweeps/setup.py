@@ -32,7 +32,7 @@ class DatasetCache:
         key = digest({name: value for name, value in dataset.plain().items() if name != "scaling"})
         if key not in self.loaded:
             data = load(dataset)
-            if not self.test:
+            if not self.test and not data.sealed:
                 data = replace(data, test_images=data.test_images[:0], test_labels=data.test_labels[:0])
             self.loaded[key] = data
         return self.loaded[key]

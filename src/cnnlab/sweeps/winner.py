@@ -1,4 +1,4 @@
-"""The winner, trained again: other seeds, full budget, and the test split once each."""
+"""The winner, trained again: other seeds, full budget, and the test split once each, unless it is sealed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cnnlab.sweeps.storage import RUN, SEED, run_name
 from cnnlab.sweeps.study import RESULT
 from cnnlab.tracking.run import open_run
 from cnnlab.tracking.schema import Metric, Role, Tag
-from cnnlab.training import train_and_test
+from cnnlab.training import measures_shown, train_and_test
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,10 @@ class Winner:
     chosen: tuple[str, ...]
 
     def __call__(self, trial: optuna.Trial) -> float:
-        """Return the test accuracy of the best checkpoint; all its metrics go to the trial's attributes."""
+        """Return the test accuracy of the best checkpoint; all its metrics go to the trial's attributes.
+
+        Where the test split is sealed, those of validation take their place.
+        """
         with reason_kept(trial):
             return self.run(trial, trial.suggest_int(SEED, 0, LARGEST_SEED))
 
@@ -47,5 +50,6 @@ class Winner:
         with open_run(settings.tracking, start_tags(plan) | tags) as run:
             trial.set_user_attr(RUN, run.run_id)
             result = train_and_test(run, plan, setup.folder / f"seed{seed}", own_folder=setup.own_folder)
-            trial.set_user_attr(RESULT, result.metrics)
-        return result.metrics[Metric.TEST_ACCURACY]
+            shown = measures_shown(result, plan)
+            trial.set_user_attr(RESULT, shown)
+        return shown[Metric.VAL_ACCURACY if plan.data.sealed else Metric.TEST_ACCURACY]

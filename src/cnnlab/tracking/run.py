@@ -29,6 +29,10 @@ class TrackedRun:
     experiment_id: str
     client: mlflow.MlflowClient
 
+    @property
+    def tags(self) -> dict[str, str]:
+        return dict(self.client.get_run(self.run_id).data.tags)
+
     def log_parameters(self, parameters: Mapping[str, object]) -> None:
         """Keep the configuration, one parameter a key; MLflow cuts values beyond its own limit."""
         self.client.log_batch(self.run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
@@ -51,6 +55,12 @@ class TrackedRun:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def tracked_run(uri: str, run_id: str) -> TrackedRun:
+    """Return a run that has ended, to be added to; its status stays what it was."""
+    client = mlflow.MlflowClient(uri)
+    return TrackedRun(run_id, client.get_run(run_id).info.experiment_id, client)
 
 
 def create_run(settings: Tracking, tags: Mapping[str, str]) -> str:

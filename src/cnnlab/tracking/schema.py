@@ -54,6 +54,8 @@ class Tag(StrEnum):
     OPTIMIZER = "optimizer"
     IMAGES = "images"  # how many are in each split
     PARAMETERS = "parameters"  # how many the network has
+    SEALED = "test.sealed"  # 'true' of a run that opened no test split: it has no test metrics,
+    UNSEALED = "test.unsealed"  # until evaluate.py opened it, at this time
     SEED = "seed"
     INITIAL_RUN = "init.run"  # of a warm start: the run whose weights it began with, where they came from one
     INITIAL_WEIGHTS = "init.weights"  # and their digest
@@ -118,9 +120,9 @@ class Metric(StrEnum):
 
     TRAIN_LOSS = "train/loss"
     VAL_LOSS = "val/loss"
+    VAL_ACCURACY = "val/acc"
     TEST_ACCURACY = "test/acc"
     TEST_LOSS = "test/loss"
-    TEST_OBJECTIVE = "test/objective"
 
     BEST_VAL_ACCURACY = "best/val/acc"  # what the kept checkpoint reached, at its own step; see BEST
     BEST_VAL_LOSS = "best/val/loss"
