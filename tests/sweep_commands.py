@@ -11,10 +11,28 @@ from pathlib import Path
 
 import mlflow
 import optuna
+import pytest
+
+from cnnlab.errors import UsageError
+from cnnlab.sweeps.order import Order, read_order
+from commands import job
 
 ROOT = Path(__file__).resolve().parents[1]
 # One epoch of a small network on the bundled digits: a trial of a tenth of a second.
 QUICK = ["model=dnn", "search=mlp", "trainer.max_epochs=1", "sweep.final_seeds=0", "figures.enabled=false"]
+
+
+def order(tmp_path: Path, *overrides: str) -> Order:
+    """Return what a sweep is asked for; its store lies in `tmp_path`."""
+    given = ["sweep.name=s", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "model=dnn", "search=mlp"]
+    return read_order(job("sweep", tmp_path, *given, *overrides))
+
+
+def problems(tmp_path: Path, *overrides: str) -> list[str]:
+    """Return why a sweep is refused."""
+    with pytest.raises(UsageError) as caught:
+        order(tmp_path, *overrides)
+    return caught.value.problems
 
 
 def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:

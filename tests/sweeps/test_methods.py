@@ -13,8 +13,9 @@ from cnnlab.settings.base import Own
 from cnnlab.settings.read import read
 from cnnlab.settings.sweep import Sweep
 from cnnlab.sweeps.goals import Goals
+from cnnlab.sweeps.grammar import parse
 from cnnlab.sweeps.methods import build_pruner, build_sampler
-from cnnlab.sweeps.space import Space, parse
+from cnnlab.sweeps.space import Space
 from cnnlab.sweeps.study import counted, offered, open_study, requeue
 from cnnlab.sweeps.trial import suggest
 from commands import composed

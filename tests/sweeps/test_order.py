@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnnlab.errors import UsageError
 from cnnlab.sweeps.methods import build_pruner, build_sampler
-from cnnlab.sweeps.order import read_order
-from commands import job
+from sweep_commands import order, problems
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SEARCHES = {
@@ -21,17 +19,6 @@ SEARCHES = {
     "depth": "deep_cnn",
     "training": "dnn",
 }
-
-
-def order(tmp_path, *overrides: str):
-    given = ["sweep.name=s", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "model=dnn", "search=mlp"]
-    return read_order(job("sweep", tmp_path, *given, *overrides))
-
-
-def problems(tmp_path, *overrides: str) -> list[str]:
-    with pytest.raises(UsageError) as caught:
-        order(tmp_path, *overrides)
-    return caught.value.problems
 
 
 def test_all_shipped_searches_are_listed():
@@ -47,7 +34,7 @@ def test_shipped_searches_pass_every_check(tmp_path, search, model):
 @pytest.mark.parametrize("pruner", sorted(file.stem for file in (CONF / "pruner").glob("*.yaml")))
 def test_shipped_samplers_and_pruners_are_optunas(tmp_path, sampler, pruner):
     search = ["search=none", '+search.model.hidden_units.0="range(8, 64, 8)"']
-    made = order(tmp_path, f"sampler={sampler}", f"pruner={pruner}", *search)
+    made = order(tmp_path, f"sampler={sampler}", f"pruner={pruner}", "sweep.seeds=5", *search)
     assert type(build_sampler(made.sampler, made.space, made.goals)).__module__.startswith("optuna.samplers")
     assert type(build_pruner(made.pruner)).__module__.startswith("optuna.pruners")
 

@@ -7,7 +7,9 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from cnnlab.errors import UsageError
-from cnnlab.sweeps.space import apply, parse, read_space
+from cnnlab.sweeps.configurations import Configurations
+from cnnlab.sweeps.grammar import parse, read_space
+from cnnlab.sweeps.space import apply
 
 CONFIG = OmegaConf.create(
     {
@@ -18,6 +20,7 @@ CONFIG = OmegaConf.create(
         "optimizer": {"lr": 0.001},
     }
 )
+BASE = Configurations(CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,7 @@ def test_grid_lists_what_is_finite():
 
 
 def test_nested_and_dotted_keys_are_the_same():
-    space = read_space({"model.filters.0": "choice(1, 2)", "optimizer": {"lr": "interval(0.1, 0.2)"}}, CONFIG)
+    space = read_space({"model.filters.0": "choice(1, 2)", "optimizer": {"lr": "interval(0.1, 0.2)"}}, BASE)
     assert list(space.grammar()) == ["model.filters.0", "optimizer.lr"]
 
 
@@ -90,7 +93,7 @@ def test_every_problem_is_reported_at_once():
         "batch_size": "32",
     }
     with pytest.raises(UsageError) as caught:
-        read_space(search, CONFIG)
+        read_space(search, BASE)
     lines = caught.value.problems
     assert len(lines) == 6
     assert "did you mean 'optimizer.lr'?" in lines[0]
@@ -103,12 +106,12 @@ def test_every_problem_is_reported_at_once():
 
 def test_a_list_and_its_item_cannot_both_be_searched():
     with pytest.raises(UsageError, match="set the same values"):
-        read_space({"model.filters": "choice([1], [2])", "model.filters.0": "choice(1, 2)"}, CONFIG)
+        read_space({"model.filters": "choice([1], [2])", "model.filters.0": "choice(1, 2)"}, BASE)
 
 
 def test_an_empty_search_is_refused():
     with pytest.raises(UsageError, match="search is empty"):
-        read_space(None, CONFIG)
+        read_space(None, BASE)
 
 
 def test_values_reach_items_of_lists_and_interpolations():
@@ -119,7 +122,7 @@ def test_values_reach_items_of_lists_and_interpolations():
 
 
 def test_corners_hold_every_end_alone_and_all_together():
-    space = read_space({"model.kernel_size": "range(2, 6)", "optimizer.lr": "interval(0.1, 0.2)"}, CONFIG)
+    space = read_space({"model.kernel_size": "range(2, 6)", "optimizer.lr": "interval(0.1, 0.2)"}, BASE)
     assert list(space.corners()) == [
         {"model.kernel_size": 2, "optimizer.lr": 0.1},
         {"model.kernel_size": 5, "optimizer.lr": 0.2},

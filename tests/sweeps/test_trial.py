@@ -13,16 +13,21 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
+from cnnlab.settings.base import Own
 from cnnlab.settings.commands import Tracking
 from cnnlab.settings.read import read, resolve
 from cnnlab.settings.sweep import Sweep, WorkerOrder
 from cnnlab.sweeps.goals import Goals, cost
+from cnnlab.sweeps.grammar import read_space
+from cnnlab.sweeps.limits import Limits
+from cnnlab.sweeps.methods import build_sampler
 from cnnlab.sweeps.order import SWEEP_SECTIONS
 from cnnlab.sweeps.setup import DatasetCache, Setup
-from cnnlab.sweeps.space import apply, read_space
+from cnnlab.sweeps.space import apply
 from cnnlab.sweeps.storage import PARENT_RUN, RUN, run_name
-from cnnlab.sweeps.study import DUPLICATE, REASON, RESULT, open_study, requeue
+from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, excess, open_study, requeue
 from cnnlab.sweeps.trial import Task
+from cnnlab.sweeps.view import tally
 from cnnlab.sweeps.worker import drain, hopeless
 from cnnlab.tracking.run import create_run
 from cnnlab.tracking.schema import Tag
@@ -36,7 +41,17 @@ SEARCH = {"model.hidden_units.0": "choice(4, 8)"}
 class Bench:
     """A study, a tracking store and a task in one folder."""
 
-    def __init__(self, folder: Path, *overrides: str, search=None, goals=("val/acc",), seeds=1, pruner=None):
+    def __init__(
+        self,
+        folder: Path,
+        *overrides: str,
+        search=None,
+        goals=("val/acc",),
+        seeds=1,
+        pruner=None,
+        limits=None,
+        seed_by_seed=False,
+    ):
         uri = f"sqlite:///{folder}/mlflow.db"
         storage = f"sweep.storage=sqlite:///{folder}/sweeps.db"
         with initialize_config_dir(CONF, version_base="1.3"):
@@ -53,8 +68,10 @@ class Bench:
         self.goals = Goals(goals)
         self.data = DatasetCache(test=False)
         self.sweep = read(Sweep, resolve(composed)["sweep"])
-        space = read_space(search or SEARCH, self.config)
-        self.task = Task(Setup(self.config, ("model=dnn",), self.parent, self.data, folder), space, self.goals, seeds)
+        groups = {"optimizer": "adam"}
+        setup = Setup(self.config, ("model=dnn",), self.parent, self.data, folder, chosen=groups)
+        space = read_space(search or SEARCH, setup.configurations)
+        self.task = Task(setup, space, self.goals, seeds, Limits(limits or {}), seed_by_seed)
         sampler = optuna.samplers.RandomSampler(seed=0)
         self.study, self.lock = open_study(self.sweep, "s", self.goals.directions, sampler, pruner)
 
@@ -211,6 +228,7 @@ def worker_order(bench: Bench, total: int | None) -> WorkerOrder:
         config="",
         overrides=(),
         chosen=(),
+        choices={},
         own_folder=None,
         parent_run="",
         folder="",
@@ -268,3 +286,46 @@ def test_every_trial_begins_with_the_weights_that_were_read_once(tmp_path, monke
         assert torch.equal(network.layers.dense1.weight, torch.ones(8, 784))
         assert not torch.equal(network.layers.dense1.bias, torch.zeros(8))
     assert len(bench.task.setup.weights.loaded) == 1
+
+
+def test_a_network_that_costs_too_much_is_not_trained(tmp_path):
+    bench = Bench(tmp_path, "trainer.max_epochs=1", limits={"parameters": 5000})
+    small, large, again = bench.run(*({"model.hidden_units.0": size} for size in (4, 8, 8)))
+    assert (small.state, large.state, again.state) == (TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED)
+    assert tally(bench.study.get_trials()) == {"complete": 1, "infeasible": 2, "ended": 3}
+    assert large.user_attrs[REASON] == again.user_attrs[REASON] == "parameters 6594 > 5000"
+    assert excess(large)[0] == pytest.approx(6594 / 5000 - 1) and excess(small)[0] < 0
+    run = bench.client.get_run(large.user_attrs[RUN])
+    assert run.data.tags["trial.state"] == "infeasible" and run.data.metrics == {"cost/parameters": 6594}
+    assert bench.goals.best(bench.study.get_trials()).number == small.number
+
+
+def test_optunas_samplers_learn_what_costs_too_much(tmp_path):
+    bench = Bench(tmp_path)
+    tpe = read(Own, {"_target_": "optuna.samplers.TPESampler", "seed": 0})
+    bench.study.sampler = build_sampler(tpe, bench.task.space, bench.goals, constrained=True)
+    bench.study.enqueue_trial({"model.hidden_units.0": 8})
+    bench.study.optimize(lambda trial: trial.set_user_attr(EXCESS, [0.5]) or 1.0, n_trials=1)
+    assert bench.study.get_trials()[0].system_attrs["constraints"] == [0.5]
+
+
+def test_a_trial_that_is_worse_seed_by_seed_is_stopped_between_them(tmp_path):
+    pruner = optuna.pruners.WilcoxonPruner(p_threshold=0.3)
+    bench = Bench(tmp_path, "trainer.max_epochs=1", seeds=4, pruner=pruner, seed_by_seed=True)
+    good, bad = bench.run({"model.hidden_units.0": 8, "optimizer.lr": 0.02}, {"model.hidden_units.0": 4})
+    assert good.state == TrialState.COMPLETE and list(good.intermediate_values) == [0, 1, 2, 3]
+    assert bad.state == TrialState.PRUNED and 2 <= len(bad.intermediate_values) < 4
+    assert bad.user_attrs[RESULT]["seeds"] == list(bad.intermediate_values.values())
+    assert good.value == pytest.approx(sum(good.intermediate_values.values()) / 4)
+    assert bench.client.get_run(bad.user_attrs[RUN]).data.tags["trial.state"] == "pruned"
+
+
+def test_options_of_a_group_are_trained_with_their_own_keys_and_repeated(tmp_path):
+    search = {"optimizer": "choice(adam, sgd)", "optimizer.momentum": "interval(0.5, 0.9)"}
+    bench = Bench(tmp_path, "trainer.max_epochs=1", search=search)
+    adam, sgd = bench.run({"optimizer": "adam"}, {"optimizer": "sgd", "optimizer.momentum": 0.75})
+    assert adam.params == {"optimizer": "adam"}
+    run = bench.client.get_run(sgd.user_attrs[RUN]).data
+    assert (run.params["optimizer.name"], run.params["optimizer.momentum"]) == ("sgd", "0.75")
+    assert run.tags["overrides"] == "model=dnn optimizer=sgd optimizer.momentum=0.75 seed=0"
+    assert run.tags["optimizer"] == "sgd"

@@ -8,9 +8,21 @@ from typing import Annotated
 from pydantic import Field, Strict
 
 from cnnlab.errors import refused
-from cnnlab.settings.base import Count, Own, Says, Section, Text, Whole
+from cnnlab.settings.base import Count, Own, Positive, Says, Section, Text, Whole
 
 Names = Annotated[tuple[str, ...], Strict(False)]
+
+
+class Constraints(Section):
+    """What a network may cost at most; one that costs more is not trained, and the sampler learns that."""
+
+    parameters: Count | None = Field(description="weights and biases at most; null: any number")
+    latency: Positive | None = Field(description="median milliseconds for one image at most; null: any")
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Return what is limited, by its name."""
+        return {name: float(limit) for name, limit in self if limit is not None}
 
 
 class Sweep(Section):
@@ -28,6 +40,13 @@ class Sweep(Section):
     )
     seeds: Count = Field(description="trainings a trial; its value is their mean")
     final_seeds: Whole = Field(description="trainings of the winner, each with another seed, tested once each")
+    minutes: Positive | None = Field(
+        description="after which this launch starts no more trials and queues those under way again; null: no deadline"
+    )
+    first: Annotated[tuple[dict[str, object], ...], Strict(False), Says("a list such as [{optimizer.lr:0.01},{}]")] = (
+        Field(description="configurations tried before the sampler chooses; what one does not name is as configured")
+    )
+    constraints: Constraints
     storage: Text = Field(description="sqlite:///FILE for one machine, postgresql://user:password@host/database")
     heartbeat: Count = Field(description="seconds between two signs of life of a trial")
     grace: Count = Field(description="seconds without one after which a trial of another machine counts as dead")
@@ -60,6 +79,7 @@ class WorkerOrder(Section):
     search: Search | None = Field(description="null: trials are trainings of the winner, which differ in their seed")
     config: str = Field(description="the training configuration as YAML, its interpolations unresolved")
     overrides: Names = Field(description="what the command changed of train.yaml")
+    choices: dict[str, str] = Field(description="what the command chose of each group that may be searched")
     chosen: Names = Field(description="keys of the configuration whose values the search has found; of a winner")
     own_folder: str | None = Field(description="the user's own folder of configuration: their code lies about there")
     parent_run: str = Field(description="MLflow run of the sweep")

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import math
+
 import optuna
 from optuna.distributions import CategoricalDistribution
 
 from cnnlab.errors import UsageError
-from cnnlab.own import called, own
+from cnnlab.own import asked, called, own
 from cnnlab.settings.base import Own
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.space import Space
+from cnnlab.sweeps.study import excess
 
 GRID = "optuna.samplers.GridSampler"
 CMAES = "optuna.samplers.CmaEsSampler"
 NO_PRUNER = "optuna.pruners.NopPruner"
+WILCOXON = "optuna.pruners.WilcoxonPruner"
 
 
-def build_sampler(settings: Own, space: Space, goals: Goals) -> optuna.samplers.BaseSampler:
-    """Return the sampler of a `sampler` section; raises UsageError where it cannot search this space."""
+def build_sampler(
+    settings: Own, space: Space, goals: Goals, *, constrained: bool = False
+) -> optuna.samplers.BaseSampler:
+    """Return the sampler of a `sampler` section; raises UsageError where it cannot search this space.
+
+    Where costs are `constrained` it is told what each trial exceeded, if it is one of Optuna's that learn from that.
+    """
     arguments: dict[str, object] = {}
     if settings.target == GRID:
         arguments["search_space"] = grid(space)
@@ -29,7 +38,9 @@ def build_sampler(settings: Own, space: Space, goals: Goals) -> optuna.samplers.
                 "sampler=cmaes searches numbers, but every search key is a choice(...); "
                 "use interval or range, or sampler=tpe"
             )
-    sampler = called("sampler", own("sampler", settings), **arguments)
+    make = own("sampler", settings)
+    learns = asked(make, constraints_func=excess) if constrained else {}
+    sampler = called("sampler", make, **arguments, **learns)
     if not isinstance(sampler, optuna.samplers.BaseSampler):
         raise _refused("sampler", settings)
     return sampler
@@ -41,6 +52,23 @@ def build_pruner(settings: Own) -> optuna.pruners.BasePruner:
     if not isinstance(pruner, optuna.pruners.BasePruner):
         raise _refused("pruner", settings)
     return pruner
+
+
+def check_seeds(pruner: Own, seeds: int) -> list[str]:
+    """Return what is wrong with comparing trials seed by seed where there are too few of them."""
+    if pruner.target != WILCOXON:
+        return []
+    threshold = pruner.arguments.get("p_threshold", 0.1)
+    if not isinstance(threshold, float) or not 0 < threshold < 1:
+        return []  # Optuna's to refuse
+    # The smallest p-value of a signed-rank test of n pairs is 2 to the power of -n.
+    earliest = math.floor(-math.log2(threshold)) + 1
+    if seeds > earliest:
+        return []
+    return [
+        f"pruner=wilcoxon compares trials seed by seed and, at pruner.p_threshold={threshold:g}, can stop one after "
+        f"{earliest} seeds at the earliest; sweep.seeds={seeds} is not allowed, it takes {earliest + 1} or more"
+    ]
 
 
 def grid(space: Space) -> dict[str, list[object]]:

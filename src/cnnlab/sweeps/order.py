@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from cnnlab.errors import UsageError, collect
 from cnnlab.job import Job
@@ -16,10 +16,13 @@ from cnnlab.settings.base import Own
 from cnnlab.settings.commands import Trainer, Training, is_choice
 from cnnlab.settings.read import examine, read, resolve
 from cnnlab.settings.sweep import Sweep
+from cnnlab.sweeps.configurations import Configurations
+from cnnlab.sweeps.first import known_configurations
 from cnnlab.sweeps.goals import Goals, read_goals
-from cnnlab.sweeps.methods import GRID, NO_PRUNER, build_pruner, build_sampler, grid
+from cnnlab.sweeps.grammar import FIXED, read_space
+from cnnlab.sweeps.methods import GRID, NO_PRUNER, build_pruner, build_sampler, check_seeds, grid
 from cnnlab.sweeps.setup import DatasetCache
-from cnnlab.sweeps.space import Space, apply, read_space, section
+from cnnlab.sweeps.space import Space, section
 from cnnlab.sweeps.storage import check_storage
 from cnnlab.tracking.schema import MONITORS
 from cnnlab.weights import WeightsCache
@@ -36,24 +39,27 @@ INDIFFERENT = (
     "trainer.strategy",
 )
 APART = ("tracking", "figures", "evaluation_batch_size", "loggers", "metrics")
+HOW = ("figures", "trainer")  # groups whose options are no part of what is trained
 
 
 @dataclass(frozen=True)
 class Order:
     """A checked sweep: its settings, what it trains, what it searches for and among what, and by which methods.
 
-    `job` is what the launch was called with; `config` the training configuration as composed, `training` its settings;
-    `weights` is the digest of those that every trial begins with; `notes` say what was loaded and adapted.
+    `job` is what the launch was called with; `configurations` the training's, as composed and under other options,
+    `training` the settings of the first; `first` what the first trials are given; `weights` is the digest of those that
+    every trial begins with; `notes` say what was loaded and adapted.
     """
 
     job: Job
     settings: Sweep
-    config: DictConfig
+    configurations: Configurations
     training: Training
     sampler: Own
     pruner: Own
     space: Space
     goals: Goals
+    first: Sequence[Mapping[str, object]]
     weights: str | None
     notes: tuple[str, ...]
 
@@ -67,7 +73,12 @@ class Order:
         }
         if self.weights is not None and "init_from" not in searched:
             fixed["init_from"] = self.weights
-        objective = {"sweep.objective": list(self.goals.names), "sweep.seeds": self.settings.seeds}
+        objective: dict[str, object] = {
+            "sweep.objective": list(self.goals.names),
+            "sweep.seeds": self.settings.seeds,
+        }
+        limits = self.settings.constraints.limits
+        objective |= {f"sweep.constraints.{name}": limit for name, limit in limits.items()}
         return {"search": dict(searched), "objective": objective, "config": fixed}
 
 
@@ -97,19 +108,29 @@ def read_order(job: Job) -> Order:
     if training is not None or not values.get("metrics"):  # else nobody knows what is measured
         monitors = training.monitors if training else MONITORS
         goals = collect(problems, read_goals, section(whole, "sweep").get("objective"), values, monitors)
-    space = collect(problems, read_space, section(whole, "search"), base)
+    groups = {
+        name: choice
+        for name, choice in job.choices.items()
+        if name in Training.model_fields and name not in (*FIXED, *HOW)
+    }
+    configurations = Configurations(base, job.overrides, job.own_folder, groups)
+    space = collect(problems, read_space, section(whole, "search"), configurations)
     sampler = collect(problems, read, Own, section(whole, "sampler"), "sampler.")
     pruner = collect(problems, read, Own, section(whole, "pruner"), "pruner.")
     if goals and space and sampler:
         collect(problems, build_sampler, sampler, space, goals)
     if pruner:
         collect(problems, build_pruner, pruner)
+        problems += check_seeds(pruner, sweep.settings.seeds) if sweep.settings else []
+    first = None
+    if space and sweep.settings:
+        first = collect(problems, known_configurations, sweep.settings.first, space, configurations)
     if not problems and space:
-        problems += check_corners(base, space, data, weights, folder)
+        problems += check_corners(configurations, space, data, weights, folder)
     if problems:
         raise UsageError(*problems)
-    assert goals and space and training and plan and sampler and pruner and sweep.settings
-    parts = (job, sweep.settings, base, training, sampler, pruner, space, goals)
+    assert goals and space and training and plan and sampler and pruner and sweep.settings and first is not None
+    parts = (job, sweep.settings, configurations, training, sampler, pruner, space, goals, first)
     return adapted(Order(*parts, plan.start.digest, plan.start.lines))
 
 
@@ -149,14 +170,14 @@ def check_devices(trainer: Trainer) -> list[str]:
 
 
 def check_corners(
-    config: DictConfig, space: Space, data: DatasetCache, weights: WeightsCache, folder: Path
+    configurations: Configurations, space: Space, data: DatasetCache, weights: WeightsCache, folder: Path
 ) -> list[str]:
     """Return what is wrong with the configurations at the ends of the space: each line names the values it is about."""
     problems: dict[str, str] = {}
     for corner in space.corners():
         chosen = " ".join(f"{key}={value}".replace(" ", "") for key, value in corner.items())
         try:
-            make_plan(read_training(resolve(apply(config, corner)), data), folder, data, weights)
+            make_plan(read_training(resolve(configurations.having(corner)), data), folder, data, weights)
         except UsageError as error:
             for line in error.problems:
                 problems.setdefault(line, f"search allows {chosen}, but {line}")

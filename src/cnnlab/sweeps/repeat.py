@@ -18,6 +18,12 @@ def training_overrides(overrides: Iterable[str]) -> tuple[str, ...]:
     return tuple(item for item in overrides if re.split(r"[.=@/]", item.lstrip("+~"))[0] not in NOT_REPEATED)
 
 
+def with_options(overrides: Iterable[str], options: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the overrides with these options of their groups, in the place of those they chose."""
+    kept = (item for item in overrides if item.lstrip("+~").partition("=")[0] not in options)
+    return (*kept, *(f"{group}={written(option)}" for group, option in options.items()))
+
+
 def repeating(overrides: Iterable[str], config: DictConfig, chosen: Iterable[str], seed: int) -> str:
     """Return the overrides that repeat a training, as a shell takes them.
 

@@ -19,13 +19,14 @@ from cnnlab.settings.base import flatten
 from cnnlab.settings.commands import Training
 from cnnlab.start import typed
 from cnnlab.sweeps import repeat
+from cnnlab.sweeps.configurations import Configurations
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.order import Order
 from cnnlab.sweeps.plots import draw
-from cnnlab.sweeps.space import Space, apply
+from cnnlab.sweeps.space import Space
 from cnnlab.sweeps.storage import HISTORY, RUN, hidden
 from cnnlab.sweeps.study import DUPLICATE, REASON, RESULT
-from cnnlab.sweeps.view import cut_short, mean_and_spread, number, parameters, tally
+from cnnlab.sweeps.view import ENDED, cut_short, mean_and_spread, number, parameters, tally
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import BEST_TRIAL, TRIALS, WINNER, Metric, Tag
 from cnnlab.tracking.store import page_of
@@ -33,7 +34,6 @@ from cnnlab.tracking.store import page_of
 # What an experiment says: how to train, not what is drawn of it or where it is kept.
 TRAINED = set(Training.model_fields) - {"tracking", "figures"}
 NOTES = ("reason", "duplicate_of", "retried_as", "seconds", "mlflow_run")
-ENDED = ("complete", "pruned", "failed")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def summarize(order: Order, study: optuna.Study, parent: TrackedRun, folder: Pat
     values = order.space.values(best.params)
     title = f"Trial {best.number} of the sweep {study.study_name}: {goals.metric} {best.values[0]:.4f}{cut_short(best)}"
     file = folder / "experiment" / "best.yaml"
-    write_experiment(order.config, order.job, values, title, file)
+    write_experiment(order.configurations, order.job, values, title, file)
     parent.log_file(file, "experiment")
     notes = draw(study, goals, folder / "plots")
     parent.log_folder(folder / "plots", "plots")
@@ -96,7 +96,7 @@ def closing_rows(
     """Return the closing block: what was found, how sure that is, and how to go on."""
     trials = study.get_trials(deepcopy=False)
     tallied = tally(trials)
-    rows = {"trials": ", ".join(f"{tallied[name]} {name}" for name in ENDED)}
+    rows = {"trials": ", ".join(f"{tallied[name]} {name}" for name in ENDED if tallied[name] or name != "infeasible")}
     best = order.goals.best(trials)
     if best is not None:
         value = "  ".join(f"{name} {number(value)}" for name, value in zip(order.goals.names, best.values, strict=True))
@@ -149,15 +149,18 @@ def write_table(study: optuna.Study, goals: Goals, space: Space, file: Path) -> 
             )
 
 
-def write_experiment(config: DictConfig, job: Job, values: Mapping[str, object], title: str, file: Path) -> None:
+def write_experiment(
+    configurations: Configurations, job: Job, values: Mapping[str, object], title: str, file: Path
+) -> None:
     """Write the winner as an experiment file: the chosen groups, and every value that differs from theirs.
 
-    `config` is the training configuration as composed for `job`, `values` what the winner changed. Only differences are
+    `configurations` are those of the `job`, `values` what the winner changed. Only differences are
     written, so a reader sees what the search found; interpolations stay interpolations.
     """
-    groups = {group: choice for group, choice in job.choices.items() if group in TRAINED}
+    choices = {**job.choices, **configurations.options(values)}
+    groups = {group: choice for group, choice in choices.items() if group in TRAINED}
     plain = compose_whole("train", [f"{group}={choice}" for group, choice in groups.items()], job.own_folder)
-    before, after = (_leaves(node) for node in (plain, apply(config, values)))
+    before, after = (_leaves(node) for node in (plain, configurations.having(values)))
     changed = {key: value for key, value in after.items() if key not in before or before[key] != value}
     defaults = [{f"override /{group}": choice} for group, choice in groups.items()]
     body = OmegaConf.create({"defaults": defaults})

@@ -19,11 +19,11 @@ from cnnlab.job import Job
 from cnnlab.own_path import written
 from cnnlab.settings.sweep import Search, WorkerOrder
 from cnnlab.signals import Interruption, deferred
+from cnnlab.sweeps.first import queue_first
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.order import Order, read_order
-from cnnlab.sweeps.repeat import training_overrides
+from cnnlab.sweeps.repeat import training_overrides, with_options
 from cnnlab.sweeps.results import Swept, closing_rows, record_winner, summarize
-from cnnlab.sweeps.space import apply
 from cnnlab.sweeps.storage import PARENT_RUN, SEED, StudyLock, hidden
 from cnnlab.sweeps.study import (
     REASON,
@@ -72,6 +72,8 @@ def sweep(job: Job) -> Swept:
         this = RunningSweep(order, study, lock, parent, job.folder, new)
         requeue_dead(study, lock, settings.retries)
         introduce(this)
+        with lock.held():
+            queue_first(study, order.first)
         try:
             search(this)
         except Interruption as interruption:
@@ -125,8 +127,9 @@ def command_of(order: Order) -> str:
 def introduce(this: RunningSweep) -> None:
     """Say what will be searched, and what is there already."""
     order, settings = this.order, this.order.settings
-    for key, text in order.space.grammar().items():
-        console.print(f"{key}: {text}", soft_wrap=True, markup=False)
+    for parameter in order.space:
+        where = f", {parameter.condition} alone" if parameter.needs else ""
+        console.print(f"{parameter.key}: {parameter.grammar}{where}", soft_wrap=True)
     for note in order.notes:
         console.print(note, soft_wrap=True)
     done = tally(this.study.get_trials(deepcopy=False))["ended"]
@@ -195,7 +198,9 @@ def work_order(
     chosen: Mapping[str, object] | None = None,
 ) -> WorkerOrder:
     """Return the order for the workers of a study; `chosen` values are set in the training configuration."""
-    own = this.order.job.own_folder
+    own, configurations = this.order.job.own_folder, this.order.configurations
+    chosen = chosen or {}
+    options = configurations.options(chosen)
     return WorkerOrder(
         study=study.study_name,
         sweep=this.order.settings,
@@ -203,9 +208,10 @@ def work_order(
         upward=goals.upward,
         total=total,
         search=how,
-        config=OmegaConf.to_yaml(apply(this.order.config, chosen or {})),
-        overrides=(*written(own), *training_overrides(this.order.job.overrides)),
-        chosen=tuple(chosen or ()),
+        config=OmegaConf.to_yaml(configurations.having(chosen)),
+        overrides=with_options((*written(own), *training_overrides(this.order.job.overrides)), options),
+        choices=dict(configurations.chosen),
+        chosen=tuple(key for key in chosen if key not in options),
         own_folder=str(own.resolve()) if own else None,
         parent_run=this.parent.run_id,
         folder=str(this.folder / ("trials" if how else "winner")),
@@ -216,7 +222,7 @@ def work_order(
 
 def run_workers(this: RunningSweep, study: optuna.Study, lock: StudyLock, order: WorkerOrder) -> None:
     """Run workers on a study and show what they do; raises UsageError where they cannot go on."""
-    settings = order.sweep
+    settings, started = order.sweep, time.monotonic()
     trials = study.get_trials(deepcopy=False)
     total, size = settings.final_seeds, min(settings.n_workers, max(1, settings.final_seeds))
     if order.total is not None:
@@ -226,6 +232,9 @@ def run_workers(this: RunningSweep, study: optuna.Study, lock: StudyLock, order:
     try:
         with View(study.study_name, Goals(order.goals, order.upward), total, trials) as view, pool:
             while pool.supervise(view.update(study.get_trials(deepcopy=False))):
+                if order.search and settings.minutes and time.monotonic() - started >= 60 * settings.minutes:
+                    say_deadline(this)
+                    break
                 requeue_dead(study, lock, settings.retries)
                 time.sleep(POLL)
             view.update(study.get_trials(deepcopy=False))
@@ -233,6 +242,16 @@ def run_workers(this: RunningSweep, study: optuna.Study, lock: StudyLock, order:
         raise UsageError(f"the sweep stopped, {error}{last_reason(study.get_trials(deepcopy=False))}") from error
     finally:
         requeue_dead(study, lock, None)  # those we stopped ourselves are no failures
+
+
+def say_deadline(this: RunningSweep) -> None:
+    """Say that the time of this launch is up, and how to go on."""
+    trials = this.study.get_trials(deepcopy=False)
+    counts, settings = tally(trials), this.order.settings
+    done = f"{counts['ended']} of {settings.n_trials} trials are done"
+    going = f"; {counts['running']} under way are queued again" if counts["running"] else ""
+    line = f"sweep.minutes={settings.minutes:g} have passed, {done}{going}: the same command continues"
+    console.print(line, soft_wrap=True)
 
 
 def last_reason(trials: Sequence[optuna.trial.FrozenTrial]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import optuna
@@ -15,8 +16,8 @@ from cnnlab.data.images import ImageData
 from cnnlab.errors import DiskFull, described, disk_is_full
 from cnnlab.settings.base import digest
 from cnnlab.settings.dataset import Dataset
-from cnnlab.sweeps.repeat import repeating
-from cnnlab.sweeps.space import apply
+from cnnlab.sweeps.configurations import Configurations
+from cnnlab.sweeps.repeat import repeating, with_options
 from cnnlab.sweeps.study import REASON
 from cnnlab.weights import WeightsCache
 
@@ -49,14 +50,22 @@ class Setup:
     folder: Path
     weights: WeightsCache = field(default_factory=WeightsCache)
     own_folder: Path | None = None
+    chosen: Mapping[str, str] = field(default_factory=dict)  # the command's option of each group that may be searched
+
+    @cached_property
+    def configurations(self) -> Configurations:
+        return Configurations(self.config, self.overrides, self.own_folder, self.chosen)
 
     def configured(self, values: Mapping[str, object], run_name: str) -> DictConfig:
         """Return the configuration with the values and the name of one training."""
-        return apply(self.config, {**values, "tracking.run_name": run_name, "tracking.system_metrics": False})
+        own = {"tracking.run_name": run_name, "tracking.system_metrics": False}
+        return self.configurations.having({**values, **own})
 
-    def repeated(self, config: DictConfig, chosen: Iterable[str]) -> str:
-        """Return what repeats one training on the command line."""
-        return repeating(self.overrides, config, chosen, config.seed)
+    def repeated(self, config: DictConfig, values: Mapping[str, object]) -> str:
+        """Return what repeats one training, which had these values, on the command line."""
+        options = self.configurations.options(values)
+        keys = [key for key in values if key not in options]
+        return repeating(with_options(self.overrides, options), config, keys, config.seed)
 
 
 @contextmanager

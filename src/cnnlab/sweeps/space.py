@@ -1,36 +1,58 @@
-"""The search space: configuration keys and Hydra's sweep grammar, turned into Optuna's distributions."""
+"""The search space: the keys a study searches, each with one of Optuna's distributions."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, QuotedString, RangeSweep
-from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from cnnlab.errors import UsageError, one_line, unknown
-from cnnlab.settings.base import flatten
-
-GRAMMAR = "choice(...), range(start, stop, step), interval(low, high), int(...), tag(log, ...)"
-# What a trial may not change: its seed and place are the sweep's own, and other images would be another task.
-APART = ("tracking", "loggers", "metrics", "experiment", "hydra", "sweep", "search", "sampler", "pruner")
-FIXED = ("seed", "dataset", *APART)
-SEARCHABLE = ("dataset.scaling",)
-PLAIN = (str, int, float, bool)
+PLAIN = (str, int, float, bool)  # what Optuna stores as it is
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One searched key: `values` maps what Optuna stores to what the configuration gets, where the two differ."""
+    """One searched key: `values` maps what Optuna stores to what the configuration gets, where the two differ.
+
+    `needs` has, by group, the options under which the key is there; it is searched under those alone.
+    """
 
     key: str
     grammar: str
     distribution: BaseDistribution
     values: Mapping[str, object]
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    group: bool = False  # whether its values are options of a group
+
+    @property
+    def condition(self) -> str:
+        """In words, when the key is searched; nothing where it always is."""
+        return " and ".join(f"for {group}={' or '.join(options)}" for group, options in self.needs.items())
+
+    def applies(self, chosen: Mapping[str, object]) -> bool:
+        """Return whether the key is searched beside these values."""
+        return all(chosen.get(group) in options for group, options in self.needs.items())
+
+    def stored(self, value: object) -> object:
+        """Return what Optuna stores for the configuration's value."""
+        if isinstance(self.distribution, FloatDistribution) and isinstance(value, int):
+            return float(value)
+        return value if isinstance(value, PLAIN) else json.dumps(value)
+
+    def allows(self, value: object) -> bool:
+        """Return whether the search may come to the configuration's value."""
+        stored = self.stored(value)
+        if not isinstance(self.distribution, CategoricalDistribution):
+            if isinstance(stored, bool) or not isinstance(stored, int | float):
+                return False
+            if isinstance(self.distribution, IntDistribution) and not isinstance(stored, int):
+                return False
+        try:
+            return self.distribution._contains(self.distribution.to_internal_repr(stored))
+        except ValueError:
+            return False
 
     def value(self, stored: object) -> object:
         """Return the configuration's value for Optuna's."""
@@ -56,7 +78,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Space:
-    """All searched keys, in the order of the file."""
+    """All searched keys, options of groups before what depends on them, otherwise in the order of the file."""
 
     parameters: tuple[Parameter, ...]
 
@@ -74,64 +96,26 @@ class Space:
     def corners(self) -> Iterator[dict[str, object]]:
         """Yield the assignments a check must try, as configuration values.
 
-        All parameters at their first end, all at their last, and each end of each parameter with the others left as
-        the configuration has them: not every combination, but every value and both extremes.
+        Under each option of each group: all parameters at their first end, all at their last, and each end of each
+        parameter with the others left as the configuration has them. Not every combination, but every value and both
+        extremes.
         """
-        for index in (0, -1):
-            yield {parameter.key: parameter.value(parameter.ends()[index]) for parameter in self}
-        for parameter in self:
-            for end in parameter.ends():
-                yield {parameter.key: parameter.value(end)}
+        for options in self.options():
+            others = [parameter for parameter in self if parameter.key not in options and parameter.applies(options)]
+            for index in (0, -1):
+                yield options | {parameter.key: parameter.value(parameter.ends()[index]) for parameter in others}
+            for parameter in others:
+                for end in parameter.ends():
+                    yield options | {parameter.key: parameter.value(end)}
 
-
-def read_space(search: Mapping[str, object] | None, config: DictConfig) -> Space:
-    """Return the space of a `search` section over a composed configuration.
-
-    Raises UsageError with one line for every key that does not exist or may not change, every text that is not a
-    sweep, and an empty section.
-    """
-    entries = flatten(search or {})
-    if not entries:
-        raise UsageError(
-            "search is empty: choose a file of conf/search, such as search=deep_cnn, or add a key: "
-            "'+search.optimizer.lr=\"tag(log, interval(1e-4, 1e-2))\"'"
-        )
-    problems: list[str] = []
-    parameters = []
-    for key, grammar in entries.items():
-        if problem := _check_key(key, config):
-            problems.append(problem)
-            continue
-        try:
-            parameters.append(parse(key, str(grammar)))
-        except UsageError as error:
-            problems += error.problems
-    keys = [parameter.key for parameter in parameters]
-    problems += [
-        f"search.{key} and search.{other} set the same values; search one of them"
-        for key in keys
-        for other in keys
-        if other.startswith(f"{key}.")
-    ]
-    if problems:
-        raise UsageError(*problems)
-    return Space(tuple(parameters))
-
-
-def parse(key: str, grammar: str) -> Parameter:
-    """Return the parameter of one line `key: grammar`; raises UsageError where it is not a sweep of Hydra's grammar."""
-    try:
-        value = OverridesParser.create().parse_override(f"{key}={grammar}").value()
-    except HydraException as error:
-        raise UsageError(f"search.{key}={grammar!r}: {one_line(error)}; allowed: {GRAMMAR}") from error
-    if isinstance(value, ChoiceSweep):
-        return _choice(key, grammar, value)
-    if isinstance(value, RangeSweep | IntervalSweep):
-        return Parameter(key, grammar, _checked(key, grammar, value), {})
-    raise UsageError(
-        f"search.{key}={grammar!r} is a single value, not a search; allowed: {GRAMMAR} "
-        f"(a value for all trials goes on the command line: {key}={grammar})"
-    )
+    def options(self) -> Iterator[dict[str, object]]:
+        """Yield every option of every searched group, beside the first option of the others; {} where none is."""
+        groups = {parameter.key: parameter.ends() for parameter in self if parameter.group}
+        first = {key: options[0] for key, options in groups.items()}
+        yield first
+        for key, options in groups.items():
+            for option in options[1:]:
+                yield first | {key: option}
 
 
 def apply(config: DictConfig, values: Mapping[str, object]) -> DictConfig:
@@ -146,92 +130,3 @@ def section(values: Mapping[str, object], name: str) -> Mapping[str, object]:
     """Return a section of a resolved configuration; an empty one where it is missing."""
     found = values.get(name)
     return found if isinstance(found, Mapping) else {}
-
-
-def _choice(key: str, grammar: str, sweep: ChoiceSweep) -> Parameter:
-    if unknown_tags := set(sweep.tags):
-        raise UsageError(
-            f"search.{key}={grammar!r}: tag {', '.join(map(str, unknown_tags))} has no meaning in a choice"
-        )
-    stored: list[str | int | float | bool] = []
-    values: dict[str, object] = {}
-    for item in map(_plain, sweep.list):
-        if isinstance(item, PLAIN):
-            stored.append(item)
-        else:  # Optuna stores plain values only: a list goes by its text
-            text = json.dumps(item)
-            stored.append(text)
-            values[text] = item
-    if len({json.dumps(item) for item in stored}) < len(stored):
-        raise UsageError(f"search.{key}={grammar!r} names the same choice twice")
-    return Parameter(key, grammar, CategoricalDistribution(stored), values)
-
-
-def _plain(item: object) -> object:
-    """Return a choice as the configuration takes it: Hydra keeps quoted texts inside lists as objects."""
-    if isinstance(item, list):
-        return [_plain(part) for part in item]
-    return item.text if isinstance(item, QuotedString) else item
-
-
-def _checked(key: str, grammar: str, sweep: RangeSweep | IntervalSweep) -> BaseDistribution:
-    """Return the distribution of a range or interval; raises UsageError in the terms of the grammar."""
-    log = "log" in sweep.tags
-    if other := sorted(map(str, set(sweep.tags) - {"log"})):
-        raise UsageError(f"search.{key}={grammar!r}: tag {', '.join(other)} is unknown; allowed: log")
-    try:
-        if isinstance(sweep, IntervalSweep):
-            assert sweep.start is not None and sweep.end is not None
-            if isinstance(sweep.start, int) and isinstance(sweep.end, int):
-                return IntDistribution(sweep.start, sweep.end, log=log)
-            return FloatDistribution(float(sweep.start), float(sweep.end), log=log)
-        return _range(sweep, log)
-    except ValueError as error:
-        raise UsageError(f"search.{key}={grammar!r}: {one_line(error)}") from error
-
-
-def _range(sweep: RangeSweep, log: bool) -> BaseDistribution:
-    """Return the distribution of Hydra's range, whose stop is excluded, as in Python."""
-    start, stop, step = sweep.start, sweep.stop, sweep.step
-    if start is None or stop is None:
-        raise ValueError("range needs a start and a stop")
-    if step <= 0 or stop <= start:
-        raise ValueError("range needs a start below its stop and a step above 0")
-    if log:
-        raise ValueError("a range has steps and cannot be logarithmic; use tag(log, interval(low, high))")
-    # A hair below the stop, so that rounding never lets range(0, 0.3, 0.1) include 0.3.
-    count = int((stop - start) / step - 1e-9) + 1
-    last = start + (count - 1) * step
-    if all(isinstance(value, int) for value in (start, stop, step)):
-        return IntDistribution(int(start), int(last), step=int(step))
-    return FloatDistribution(float(start), float(last), step=float(step))
-
-
-def _check_key(key: str, config: DictConfig) -> str | None:
-    """Return what is wrong with a searched key, if anything."""
-    root = key.split(".")[0]
-    if root in FIXED and key not in SEARCHABLE:
-        why = "use sweep.seeds for several seeds a trial" if root == "seed" else "trials could not be compared"
-        return f"search.{key} cannot be searched: {why}"
-    known = _keys(config)
-    if key not in known:
-        return unknown("search key", key, sorted(name for name in known if name.split(".")[0] == root) or sorted(known))
-    if isinstance(OmegaConf.select(config, key), DictConfig):
-        return f"search.{key} is a section, not a value; search one of its keys, such as {_first_leaf(config, key)}"
-    return None
-
-
-def _keys(config: DictConfig | ListConfig, prefix: str = "") -> set[str]:
-    """Return all keys a search may name: sections, values, lists and their items."""
-    found: set[str] = set()
-    for name, node in config.items_ex(resolve=False) if isinstance(config, DictConfig) else enumerate(config):
-        if not prefix and name in FIXED and name != "dataset":
-            continue
-        found.add(f"{prefix}{name!s}")
-        if isinstance(node, DictConfig | ListConfig) and not OmegaConf.is_missing(config, name):
-            found |= _keys(node, f"{prefix}{name!s}.")
-    return found
-
-
-def _first_leaf(config: DictConfig, key: str) -> str:
-    return min(name for name in _keys(config) if name.startswith(f"{key}.") and not name.endswith("._target_"))

@@ -18,6 +18,7 @@ from cnnlab.sweeps.storage import OWNER, Retry, SharedStorage, StudyLock, hidden
 REASON = "reason"  # why it failed
 RESULT = "result"  # what it measured, beyond its value
 DUPLICATE = "duplicate_of"
+EXCESS = "excess"  # by how much each cost exceeds its limit, as a share of it; what is above 0 is not trained
 DEFINITION = "definition"  # user attribute of a study: what makes its trials comparable
 
 Definition = Mapping[str, Mapping[str, object]]
@@ -76,6 +77,16 @@ def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Return the trials that make up the total."""
     gone = superseded(trials)
     return [trial for trial in trials if trial.number not in gone]
+
+
+def excess(trial: FrozenTrial) -> list[float]:
+    """Return what a trial's network costs too much, as Optuna's samplers ask for their constraints."""
+    return list(trial.user_attrs.get(EXCESS, []))
+
+
+def is_infeasible(trial: FrozenTrial) -> bool:
+    """Return whether a trial was not trained because its network costs too much."""
+    return any(share > 0 for share in excess(trial))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import gc
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import optuna
 import pytorch_lightning as pl
@@ -22,10 +22,11 @@ from cnnlab.settings.base import flatten
 from cnnlab.settings.commands import Tracking
 from cnnlab.settings.read import read, resolve
 from cnnlab.sweeps.goals import Goals, cost
+from cnnlab.sweeps.limits import Limits
 from cnnlab.sweeps.setup import Setup, reason_kept
 from cnnlab.sweeps.space import Parameter, Space, apply, section
 from cnnlab.sweeps.storage import RUN, run_name
-from cnnlab.sweeps.study import DUPLICATE, RESULT
+from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, is_infeasible
 from cnnlab.tracking.run import TrackedRun, open_run
 from cnnlab.tracking.schema import BEST, COST, SEED_PREFIX, VALIDATION, Direction, Metric, Role, Tag
 from cnnlab.training import fit
@@ -35,14 +36,24 @@ class Diverged(Exception):
     """The loss is no longer a number."""
 
 
+class TooCostly(Exception):
+    """The network costs more than is allowed; the message says how much."""
+
+
 @dataclass(frozen=True)
 class Task:
-    """Trains as Optuna suggests, `seeds` times a trial."""
+    """Trains as Optuna suggests, `seeds` times a trial.
+
+    A network that costs more than `limits` allows is not trained. Trials are pruned after each epoch of the first seed,
+    or, `seed_by_seed`, between the seeds.
+    """
 
     setup: Setup
     space: Space
     goals: Goals
     seeds: int
+    limits: Limits = field(default_factory=lambda: Limits({}))
+    seed_by_seed: bool = False
 
     def __call__(self, trial: optuna.Trial) -> float | list[float]:
         """Train as Optuna suggests and return the value, or the two values, of the trial.
@@ -58,12 +69,13 @@ class Task:
                 torch.cuda.empty_cache()
 
     def run(self, trial: optuna.Trial) -> float | list[float]:
-        stored = {parameter.key: suggest(trial, parameter) for parameter in self.space}
-        config = self.setup.configured(self.space.values(stored), run_name(trial))
+        stored = suggested(trial, self.space)
+        chosen = self.space.values(stored)
+        config = self.setup.configured(chosen, run_name(trial))
         values = resolve(config)
         tracking = read(Tracking, section(values, "tracking"), "tracking.")
         tags: dict[str, str] = {Tag.PARENT: self.setup.parent_run, Tag.ROLE: Role.TRIAL, Tag.TRIAL: str(trial.number)}
-        tags[Tag.OVERRIDES] = self.setup.repeated(config, stored)
+        tags[Tag.OVERRIDES] = self.setup.repeated(config, chosen)
         with open_run(tracking, tags) as run:
             trial.set_user_attr(RUN, run.run_id)
             run.log_parameters(flatten(values))
@@ -71,13 +83,19 @@ class Task:
             if (twin := find_twin(trial, stored)) is not None:
                 return self.repeat(trial, twin, run)
             trainings: list[Watch] = []
-            for index in range(self.seeds):
-                trainings.append(self.train(trial, apply(config, {"seed": config.seed + index}), index, run))
-                if trainings[0].pruned:
-                    break
-            measured = self.keep(trial, run, trainings)
-        if trainings[0].pruned:
-            raise optuna.TrialPruned(f"after epoch {trainings[0].last_epoch}")
+            pruned = False
+            while not pruned and len(trainings) < self.seeds:
+                index = len(trainings)
+                try:
+                    trainings.append(self.train(trial, apply(config, {"seed": config.seed + index}), index, run))
+                except TooCostly as error:
+                    run.set_tags({Tag.TRIAL_STATE: "infeasible"})
+                    trial.set_user_attr(REASON, str(error))
+                    raise optuna.TrialPruned(str(error)) from error
+                pruned = trainings[0].pruned or (self.seed_by_seed and self.is_worse(trial, trainings))
+            measured = self.keep(trial, run, trainings, pruned)
+        if pruned:
+            raise optuna.TrialPruned(f"after epoch {trainings[-1].last_epoch} of seed {config.seed + index}")
         achieved = [measured[name] for name in self.goals.names]
         return achieved[0] if self.goals.single else achieved
 
@@ -88,13 +106,31 @@ class Task:
         plan = make_plan(settings, self.setup.folder, self.setup.data, self.setup.weights)
         callbacks: list[pl.Callback] = plan.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.remove(plan.checkpoint)
-        watch = Watch(plan, self.goals, trial if index == 0 and self.goals.single else None, run, index)
+        if index == 0 and trial is not None:
+            self.check(trial, plan, run)
+        watched = index == 0 and self.goals.single and not self.seed_by_seed
+        watch = Watch(plan, self.goals, trial if watched else None, run, index)
         watch.seconds = fit(plan, [watch])
         for name in self.goals.names[1:]:
             watch.costs[name] = cost(name, plan.classifier.network, plan.data.input_shape)
         return watch
 
-    def keep(self, trial: optuna.Trial, run: TrackedRun, trainings: list[Watch]) -> dict[str, float]:
+    def check(self, trial: optuna.Trial, plan: Plan, run: TrackedRun) -> None:
+        """Keep what the network costs of what is limited; raises TooCostly where that is too much."""
+        if not self.limits.most:
+            return
+        costs = self.limits.costs(plan.classifier.network, plan.data.input_shape)
+        run.log_metrics(0, {logged(name): value for name, value in costs.items()})
+        trial.set_user_attr(EXCESS, self.limits.excess(costs))
+        if too_much := self.limits.exceeded(costs):
+            raise TooCostly(too_much)
+
+    def is_worse(self, trial: optuna.Trial, trainings: list[Watch]) -> bool:
+        """Report the last seed's value to Optuna; return whether the seeds so far tell that the trial is worse."""
+        trial.report(trainings[-1].kept()[self.goals.metric], len(trainings) - 1)
+        return len(trainings) < self.seeds and trial.should_prune()
+
+    def keep(self, trial: optuna.Trial, run: TrackedRun, trainings: list[Watch], pruned: bool) -> dict[str, float]:
         """Keep the means over the trainings with the run and the trial, and return them."""
         results = [training.kept() for training in trainings]
         measured = {name: statistics.fmean(result[name] for result in results) for name in results[0]}
@@ -103,7 +139,7 @@ class Task:
         if any(trainings[0].last[name] != value for name, value in reached.items()):
             # As in a run of train.py: MLflow sorts by what stands at the last step.
             run.log_metrics(trainings[0].last_epoch + 1, reached)
-        run.set_tags({Tag.TRIAL_STATE: "pruned" if trainings[0].pruned else "complete"})
+        run.set_tags({Tag.TRIAL_STATE: "pruned" if pruned else "complete"})
         spread = {"seeds": [result[self.goals.metric] for result in results]} if len(results) > 1 else {}
         trial.set_user_attr(RESULT, measured | spread)
         return measured
@@ -111,12 +147,17 @@ class Task:
     def repeat(self, trial: optuna.Trial, twin: FrozenTrial, run: TrackedRun) -> float | list[float]:
         """End as the finished trial with the same parameters did, without training."""
         state = "pruned" if twin.state == TrialState.PRUNED else "complete"
+        if EXCESS in twin.user_attrs:
+            trial.set_user_attr(EXCESS, twin.user_attrs[EXCESS])
+        if is_infeasible(twin):
+            state = "infeasible"
+            trial.set_user_attr(REASON, twin.user_attrs[REASON])
         run.set_tags({Tag.TRIAL_STATE: state, Tag.DUPLICATE: str(twin.number)})
         trial.set_user_attr(DUPLICATE, twin.number)
         trial.set_user_attr(RESULT, twin.user_attrs.get(RESULT, {}))
         for epoch, value in twin.intermediate_values.items():
             trial.report(value, epoch)
-        if state == "pruned":
+        if state != "complete":
             raise optuna.TrialPruned
         return twin.values
 
@@ -182,6 +223,15 @@ def logged(name: str) -> str:
     if name.startswith(VALIDATION):
         return f"{BEST}{name}"
     return name if name in list(Metric) else f"{COST}{name}"
+
+
+def suggested(trial: optuna.Trial, space: Space) -> dict[str, object]:
+    """Return Optuna's suggestion for every parameter that the options chosen before it have, as Optuna stores it."""
+    stored: dict[str, object] = {}
+    for parameter in space:
+        if parameter.applies(stored):
+            stored[parameter.key] = suggest(trial, parameter)
+    return stored
 
 
 def suggest(trial: optuna.Trial, parameter: Parameter) -> object:

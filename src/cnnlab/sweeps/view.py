@@ -15,7 +15,7 @@ from rich.table import Table
 from cnnlab.console import console
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.storage import superseded
-from cnnlab.sweeps.study import DUPLICATE, REASON
+from cnnlab.sweeps.study import DUPLICATE, REASON, is_infeasible
 
 
 class View:
@@ -54,9 +54,11 @@ class View:
 
     def line(self, trial: FrozenTrial) -> str:
         """Return one line about a finished trial."""
-        what = trial.state.name.lower()
+        what = state_of(trial)
         if trial.state == TrialState.FAIL:
             what = f"failed: {trial.user_attrs.get(REASON, 'its process died')}"
+        elif is_infeasible(trial):
+            what += f": {trial.user_attrs[REASON]}"
         elif trial.values:
             what += "".join(
                 f"  {name} {number(value)}" for name, value in zip(self.goals.names, trial.values, strict=False)
@@ -89,16 +91,23 @@ class View:
         return duration((time.monotonic() - self.started) / ended * remaining)
 
 
+ENDED = ("complete", "pruned", "infeasible", "failed")
 SHOWN = ("complete", "running", "pruned", "failed")
 
 
 def tally(trials: Sequence[FrozenTrial]) -> Counter[str]:
-    """Return how many trials are complete, running, pruned, failed and waiting; `ended` is all that count as done."""
+    """Return how many trials are in each state, such as complete or waiting; `ended` is all that count as done."""
     gone = superseded(trials)
-    names = {TrialState.FAIL: "failed"}
-    counts = Counter(names.get(trial.state, trial.state.name.lower()) for trial in trials if trial.number not in gone)
-    counts["ended"] = counts["complete"] + counts["pruned"] + counts["failed"]
+    counts = Counter(state_of(trial) for trial in trials if trial.number not in gone)
+    counts["ended"] = sum(counts[name] for name in ENDED)
     return counts
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """Return a trial's state in a word: to Optuna one whose network costs too much is pruned as well."""
+    if trial.state == TrialState.FAIL:
+        return "failed"
+    return "infeasible" if is_infeasible(trial) else trial.state.name.lower()
 
 
 def cut_short(trial: FrozenTrial) -> str:

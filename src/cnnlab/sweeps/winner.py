@@ -24,7 +24,7 @@ from cnnlab.training import measures_shown, train_and_test
 class Winner:
     """Trains the winner's configuration with the seed of each trial of its small study, and tests it.
 
-    `chosen` are the keys whose values the search has found.
+    `chosen` are the keys whose values the search has found, options of groups apart: those are the setup's overrides.
     """
 
     setup: Setup
@@ -44,7 +44,7 @@ class Winner:
         settings = read_training(resolve(config), setup.data)
         process.seed(settings.seed)
         plan = make_plan(settings, setup.folder / f"seed{seed}", setup.data, setup.weights)
-        overrides = setup.repeated(config, self.chosen)
+        overrides = setup.repeated(config, dict.fromkeys(self.chosen))
         tags: dict[str, str] = {Tag.PARENT: setup.parent_run, Tag.ROLE: Role.WINNER, Tag.OVERRIDES: overrides}
         tags[Tag.COMMAND] = f"{typed('train')} {overrides}"
         with open_run(settings.tracking, start_tags(plan) | tags) as run:

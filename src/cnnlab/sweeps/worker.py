@@ -57,9 +57,10 @@ def work(order: WorkerOrder) -> int:
     from omegaconf import DictConfig, OmegaConf
 
     from cnnlab.sweeps.goals import Goals
-    from cnnlab.sweeps.methods import build_pruner, build_sampler
+    from cnnlab.sweeps.grammar import read_space
+    from cnnlab.sweeps.limits import Limits
+    from cnnlab.sweeps.methods import WILCOXON, build_pruner, build_sampler
     from cnnlab.sweeps.setup import DatasetCache, Setup
-    from cnnlab.sweeps.space import read_space
     from cnnlab.sweeps.study import open_study
     from cnnlab.sweeps.trial import Task
     from cnnlab.sweeps.winner import Winner
@@ -69,16 +70,18 @@ def work(order: WorkerOrder) -> int:
     mlflow.set_tracking_uri(OmegaConf.select(config, "tracking.uri"))
     goals = Goals(order.goals, order.upward)
     data = DatasetCache(test=order.search is None)
-    setup = Setup(config, order.overrides, order.parent_run, data, Path(order.folder), own_folder=own_folder)
+    place = order.parent_run, data, Path(order.folder)
+    setup = Setup(config, order.overrides, *place, own_folder=own_folder, chosen=order.choices)
     sampler = pruner = None
     task: Callable[[optuna.Trial], float | list[float]] = Winner(setup, order.chosen)
     if order.search is not None:
-        space = read_space(order.search.space, config)
-        sampler = build_sampler(order.search.sampler, space, goals)
+        space = read_space(order.search.space, setup.configurations)
+        limits = Limits(order.sweep.constraints.limits)
+        sampler = build_sampler(order.search.sampler, space, goals, constrained=bool(limits.most))
         pruner = build_pruner(order.search.pruner)
         if order.search.reseed:
             sampler.reseed_rng()
-        task = Task(setup, space, goals, order.sweep.seeds)
+        task = Task(setup, space, goals, order.sweep.seeds, limits, order.search.pruner.target == WILCOXON)
     study, lock = open_study(order.sweep, order.study, goals.directions, sampler, pruner)
     gc.freeze()  # the imports stay for good: collecting what a trial leaves need not walk through them
     return drain(study, lock, task, order)

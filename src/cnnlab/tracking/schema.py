@@ -86,7 +86,7 @@ class Tag(StrEnum):
     BEST_PARAMETERS = "sweep.best_parameters"  # of a sweep: what its best trial was given
 
     TRIAL = "trial.number"
-    TRIAL_STATE = "trial.state"  # of a trial: 'complete' or 'pruned'; a failed one's run is FAILED
+    TRIAL_STATE = "trial.state"  # of a trial: 'complete', 'pruned' or 'infeasible'; a failed one's run is FAILED
     DUPLICATE = "trial.duplicate_of"  # of a trial that took over another one's result
 
 
