@@ -50,6 +50,7 @@ def written(name: str, model: Portable, shape: tuple[int, int, int], folder: Pat
 
 
 NETWORKS = {
+    "residual blocks of odd sizes": ((3, 9, 14), ["model=resnet", "model.depth=8", "model.width=4"]),
     "mlp": ((1, 9, 9), ["model=mlp", "model.hidden_units=[8]"]),
     "mlp with batch normalization": ((3, 8, 8), ["model=mlp", "model.hidden_units=[8]", "model.normalization=batch"]),
     "convnet of odd sizes": ((1, 27, 31), ["model=deep_cnn", "model.filters=[4,8]", "model.kernel_size=2"]),

@@ -7,11 +7,22 @@ from torch import nn
 from cnnlab.models.convnet import ConvNet
 from cnnlab.models.layers import kernels
 from cnnlab.models.mlp import MLP
+from cnnlab.models.resnet import ResNet
 
 # What `model.network` names.
-NETWORKS: dict[str, type[nn.Module]] = {"convnet": ConvNet, "mlp": MLP}
+NETWORKS: dict[str, type[nn.Module]] = {"convnet": ConvNet, "mlp": MLP, "resnet": ResNet}
 
-__all__ = ["MLP", "NETWORKS", "ConvNet", "frozen_layers", "kernels", "layer_name", "parameter_count", "trained"]
+__all__ = [
+    "MLP",
+    "NETWORKS",
+    "ConvNet",
+    "ResNet",
+    "frozen_layers",
+    "kernels",
+    "layer_name",
+    "parameter_count",
+    "trained",
+]
 
 
 def layer_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The `model` section: the two networks that ship, torchvision's, and a user's own."""
+"""The `model` section: the networks that ship, torchvision's, and a user's own."""
 
 from __future__ import annotations
 
@@ -65,6 +65,23 @@ class ConvNet(Network):
                 yield f"{refused(path + name, value, says.allowed)}: {len(value)} given for {layers} filters"
 
 
+class ResNet(Section):
+    """Residual blocks."""
+
+    name: Text = Field(description="the network's name in tags and tables")
+    network: Literal["resnet"] = Field(description="which network")
+    depth: Annotated[int, Field(ge=8)] = Field(description="6n + 2: n blocks of two convolutions in each of 3 stages")
+    width: Count = Field(description="filters of the first stage; the next ones have twice and four times as many")
+    activation: Activation = Field(description="before every convolution but the first")
+    conv_initializer: Initializer = Field(description="of the convolutions' kernels")
+    dense_initializer: Initializer = Field(description="of the logits' kernel")
+
+    def conflicts(self, path: str) -> Iterator[str]:
+        if self.depth % 6 != 2:
+            near = max(8, 6 * round((self.depth - 2) / 6) + 2)
+            yield f"{refused(f'{path}depth', self.depth, '6n + 2: 8, 14, 20, 26, ...')}; did you mean {near}?"
+
+
 class TorchVision(Section):
     """One of torchvision's networks, without its weights."""
 
@@ -73,9 +90,10 @@ class TorchVision(Section):
     arch: Text = Field(description="torchvision's name of the architecture: resnet18, mobilenet_v3_small, ...")
 
 
-NETWORKS = ("convnet", "mlp", "torchvision")
+NETWORKS = ("convnet", "mlp", "resnet", "torchvision")
 Model = Annotated[
-    Annotated[ConvNet, Tag("convnet")] | Annotated[MLP, Tag("mlp")] | Annotated[TorchVision, Tag("torchvision")]
+    Annotated[ConvNet, Tag("convnet")] | Annotated[MLP, Tag("mlp")] | Annotated[ResNet, Tag("resnet")]
+    | Annotated[TorchVision, Tag("torchvision")]
     | Annotated[Own, Tag("own")],
     Discriminator(ToldBy("network", NETWORKS)),
 ]  # fmt: skip
