@@ -102,13 +102,16 @@ def train_and_test(
     return keep(run, plan, Result(run.run_id, folder, plan, best_epoch, seconds, metrics, history))
 
 
-def fit(plan: Plan, listeners: Sequence[EpochSink]) -> float:
-    """Train the plan and return the seconds it took; each epoch's metrics go to the listeners, in their order."""
+def fit(plan: Plan, listeners: Sequence[EpochSink], state: Path | None = None) -> float:
+    """Train the plan and return the seconds it took; each epoch's metrics go to the listeners, in their order.
+
+    `state` is a checkpoint of the same training, which goes on from there.
+    """
     plan.logger.sinks.extend(listeners)
     for logger in plan.trainer.loggers:
         logger.log_hyperparams(plan.settings.flat())
     started = time.perf_counter()
-    plan.trainer.fit(plan.classifier, plan.data_module)
+    plan.trainer.fit(plan.classifier, plan.data_module, ckpt_path=state, weights_only=True if state else None)
     return time.perf_counter() - started
 
 

@@ -3,86 +3,27 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-import mlflow
 import optuna
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from cnnlab.settings.base import Own
 from cnnlab.settings.commands import Tracking
 from cnnlab.settings.read import read, resolve
-from cnnlab.settings.sweep import Sweep, WorkerOrder
-from cnnlab.sweeps.goals import Goals, cost
-from cnnlab.sweeps.grammar import read_space
-from cnnlab.sweeps.limits import Limits
+from cnnlab.settings.sweep import WorkerOrder
+from cnnlab.sweeps.goals import cost
 from cnnlab.sweeps.methods import build_sampler
-from cnnlab.sweeps.order import SWEEP_SECTIONS
-from cnnlab.sweeps.setup import DatasetCache, Setup
 from cnnlab.sweeps.space import apply
 from cnnlab.sweeps.storage import PARENT_RUN, RUN, run_name
-from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, excess, open_study, requeue
-from cnnlab.sweeps.trial import Task
+from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, excess, requeue
 from cnnlab.sweeps.view import tally
 from cnnlab.sweeps.worker import drain, hopeless
 from cnnlab.tracking.run import create_run
 from cnnlab.tracking.schema import Tag
-from cnnlab.tracking.store import prepare
 from cnnlab.training import fit
-
-CONF = str(Path(__file__).resolve().parents[2] / "conf")
-SEARCH = {"model.hidden_units.0": "choice(4, 8)"}
-
-
-class Bench:
-    """A study, a tracking store and a task in one folder."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *overrides: str,
-        search=None,
-        goals=("val/acc",),
-        seeds=1,
-        pruner=None,
-        limits=None,
-        seed_by_seed=False,
-    ):
-        uri = f"sqlite:///{folder}/mlflow.db"
-        storage = f"sweep.storage=sqlite:///{folder}/sweeps.db"
-        with initialize_config_dir(CONF, version_base="1.3"):
-            composed = compose(
-                "sweep", ["model=dnn", "search=none", "sweep.name=s", storage, f"tracking.uri={uri}", *overrides]
-            )
-        self.config = OmegaConf.create(
-            {key: node for key, node in composed.items_ex(resolve=False) if key not in SWEEP_SECTIONS}
-        )
-        experiment = prepare(uri, "digits")
-        mlflow.set_tracking_uri(uri)
-        self.client = mlflow.MlflowClient()
-        self.parent = self.client.create_run(experiment).info.run_id
-        self.goals = Goals(goals)
-        self.data = DatasetCache(test=False)
-        self.sweep = read(Sweep, resolve(composed)["sweep"])
-        groups = {"optimizer": "adam"}
-        setup = Setup(self.config, ("model=dnn",), self.parent, self.data, folder, chosen=groups)
-        space = read_space(search or SEARCH, setup.configurations)
-        self.task = Task(setup, space, self.goals, seeds, Limits(limits or {}), seed_by_seed)
-        sampler = optuna.samplers.RandomSampler(seed=0)
-        self.study, self.lock = open_study(self.sweep, "s", self.goals.directions, sampler, pruner)
-
-    def run(self, *parameters: dict) -> list[optuna.trial.FrozenTrial]:
-        for wanted in parameters:
-            self.study.enqueue_trial(wanted)
-        self.study.optimize(self.task, n_trials=len(parameters), catch=(Exception,))
-        return self.study.get_trials()
-
-    def history(self, trial: optuna.trial.FrozenTrial, metric: str) -> list[float]:
-        return [point.value for point in self.client.get_metric_history(trial.user_attrs[RUN], metric)]
+from sweep_bench import Bench
 
 
 def test_a_trial_is_worth_the_epoch_whose_checkpoint_would_be_kept(tmp_path):

@@ -3,7 +3,7 @@
 The story is `run.sweep`: check everything, open the study and the MLflow run, let the workers run, write the summary,
 train the winner again.
 
-**Space** (`space.py`). A search file maps configuration keys to Hydra's sweep grammar; each entry becomes an Optuna
+**Space** (`space.py`, `grammar.py`, `configurations.py`). A search file maps configuration keys to Hydra's sweep grammar; each entry becomes an Optuna
 distribution. Every key must exist in the composed configuration, and a network must come out of each end of each range,
 before anything starts. Lists are single choices to Optuna, by their text.
 
@@ -21,6 +21,9 @@ once. Trials of other machines are known by Optuna's heartbeat.
 **Trials** (`trial.py`, `setup.py`). A trial is `make_plan` and `fit` with other values, without the test split in
 memory. Its value is that of the epoch whose checkpoint would be kept. Pruning asks the trainer to stop and raises after
 `fit`, so that MLflow sees an orderly end.
+
+**Promotion** (`promotion.py`). A pruned trial leaves its state on disk. Before a new trial is queued, the best of those
+whose result would pass today is queued again and goes on from there.
 
 **Winner** (`winner.py`). Training it again with fresh seeds is a second, small study of the same kind, and so survives
 and is shared among machines just like the first. Only here the test split is read, once a seed.

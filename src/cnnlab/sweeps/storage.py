@@ -29,6 +29,7 @@ ALLOWED = "allowed: sqlite:///FILE (one machine), postgresql://USER:PASSWORD@HOS
 # User attributes of a trial.
 OWNER = "owner"  # the process that runs it
 RUN = "mlflow_run"
+CONTINUES = "continues"  # the number of the pruned trial that one goes on with
 HISTORY = "retry_history"  # Optuna's own name for the numbers of the trials that one was queued in place of
 SEED = "seed"  # the one parameter of a winner's trials
 PARENT_RUN = "mlflow_run"  # user attribute of a study: the MLflow run of the sweep
@@ -133,7 +134,8 @@ class Retry(RetryHeartbeatStaleTrialCallback):
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         _end_run(study, trial)
         orphan = copy.copy(trial)
-        orphan.user_attrs = {}  # its owner and its run are not the next one's
+        # Its owner and its run are not the next one's.
+        orphan.user_attrs = {key: value for key, value in trial.user_attrs.items() if key == CONTINUES}
         with self.lock.held():
             if trial.number not in superseded(study.get_trials(deepcopy=False)):
                 super().__call__(study, orphan)

@@ -12,7 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab.errors import UsageError, disk_is_full, one_line
 from cnnlab.settings.sweep import Sweep
-from cnnlab.sweeps.storage import OWNER, Retry, SharedStorage, StudyLock, hidden, is_dead, superseded
+from cnnlab.sweeps.promotion import Promotion
+from cnnlab.sweeps.storage import CONTINUES, OWNER, Retry, SharedStorage, StudyLock, hidden, is_dead, superseded
 
 # User attributes of a trial, beyond those of `storage`.
 REASON = "reason"  # why it failed
@@ -54,8 +55,12 @@ def open_study(
 
 
 @contextmanager
-def offered(study: optuna.Study, lock: StudyLock, total: int | None) -> Iterator[bool]:
+def offered(
+    study: optuna.Study, lock: StudyLock, total: int | None, promotion: Promotion | None = None
+) -> Iterator[bool]:
     """Yield whether a trial waits to be taken, after queueing one if fewer than `total` of the places are occupied.
+
+    That one goes on with a pruned trial where `promotion` finds one, and is the sampler's to choose otherwise.
 
     Without a total only what was queued already is offered. Optuna counts trials where it starts them, each process for
     itself; here the study's lock is held from the count until the block has taken one, so the total is exact.
@@ -68,7 +73,11 @@ def offered(study: optuna.Study, lock: StudyLock, total: int | None) -> Iterator
             if running_or_ended >= total:
                 waiting = False
             elif not waiting:
-                study.add_trial(optuna.create_trial(state=TrialState.WAITING))
+                stopped = promotion.candidate(study) if promotion else None
+                if stopped is not None:
+                    study.enqueue_trial(stopped.params, user_attrs={CONTINUES: stopped.number})
+                else:
+                    study.add_trial(optuna.create_trial(state=TrialState.WAITING))
                 waiting = True
         yield waiting
 

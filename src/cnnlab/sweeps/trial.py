@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import optuna
 import pytorch_lightning as pl
@@ -23,9 +24,10 @@ from cnnlab.settings.commands import Tracking
 from cnnlab.settings.read import read, resolve
 from cnnlab.sweeps.goals import Goals, cost
 from cnnlab.sweeps.limits import Limits
+from cnnlab.sweeps.promotion import STATE, Progress, read_progress, state_of, tidy
 from cnnlab.sweeps.setup import Setup, reason_kept
 from cnnlab.sweeps.space import Parameter, Space, apply, section
-from cnnlab.sweeps.storage import RUN, run_name
+from cnnlab.sweeps.storage import CONTINUES, RUN, run_name
 from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, is_infeasible
 from cnnlab.tracking.run import TrackedRun, open_run
 from cnnlab.tracking.schema import BEST, COST, SEED_PREFIX, VALIDATION, Direction, Metric, Role, Tag
@@ -80,14 +82,18 @@ class Task:
             trial.set_user_attr(RUN, run.run_id)
             run.log_parameters(flatten(values))
             run.set_tags(settings_tags(read_training(values, self.setup.data)))
-            if (twin := find_twin(trial, stored)) is not None:
+            twin = find_twin(trial, stored)
+            goes_on = twin is not None and twin.number == trial.user_attrs.get(CONTINUES)
+            if twin is not None and not goes_on:
                 return self.repeat(trial, twin, run)
+            state = state_of(twin) if twin is not None else None
             trainings: list[Watch] = []
             pruned = False
             while not pruned and len(trainings) < self.seeds:
                 index = len(trainings)
                 try:
-                    trainings.append(self.train(trial, apply(config, {"seed": config.seed + index}), index, run))
+                    seeded = apply(config, {"seed": config.seed + index})
+                    trainings.append(self.train(trial, seeded, index, run, None if index else state))
                 except TooCostly as error:
                     run.set_tags({Tag.TRIAL_STATE: "infeasible"})
                     trial.set_user_attr(REASON, str(error))
@@ -99,8 +105,13 @@ class Task:
         achieved = [measured[name] for name in self.goals.names]
         return achieved[0] if self.goals.single else achieved
 
-    def train(self, trial: optuna.Trial | None, config: DictConfig, index: int, run: TrackedRun) -> Watch:
-        """Fit one network and return what was seen; nothing is written to disk, since no trial is used again."""
+    def train(
+        self, trial: optuna.Trial | None, config: DictConfig, index: int, run: TrackedRun, state: Path | None = None
+    ) -> Watch:
+        """Fit one network and return what was seen, from the `state` of an earlier trial where there is one.
+
+        Only that of a trial that is pruned is written to disk.
+        """
         settings = read_training(resolve(config), self.setup.data)
         process.seed(settings.seed)
         plan = make_plan(settings, self.setup.folder, self.setup.data, self.setup.weights)
@@ -110,10 +121,26 @@ class Task:
             self.check(trial, plan, run)
         watched = index == 0 and self.goals.single and not self.seed_by_seed
         watch = Watch(plan, self.goals, trial if watched else None, run, index)
-        watch.seconds = fit(plan, [watch])
+        if watch.trial is not None:
+            file = (self.setup.folder / "pruned" / f"{run.run_id}.ckpt").absolute()
+            callbacks.insert(0, Progress(watch, file))
+        if state is not None:
+            watch.seconds = self.go_on(run, state, watch)
+        watch.seconds += fit(plan, [watch], state)
+        if watch.pruned and watch.trial is not None:
+            watch.trial.set_user_attr(STATE, str(file))
+            tidy(watch.trial.study)
         for name in self.goals.names[1:]:
             watch.costs[name] = cost(name, plan.classifier.network, plan.data.input_shape)
         return watch
+
+    def go_on(self, run: TrackedRun, state: Path, watch: Watch) -> float:
+        """Tell the watch and the run of the epochs before a state; return the seconds they took."""
+        epochs, seconds = read_progress(state)
+        for epoch, metrics in epochs.items():
+            watch.see(epoch, metrics)
+        run.set_tags({Tag.CONTINUES: str(watch.trial.user_attrs[CONTINUES]) if watch.trial else ""})
+        return seconds
 
     def check(self, trial: optuna.Trial, plan: Plan, run: TrackedRun) -> None:
         """Keep what the network costs of what is limited; raises TooCostly where that is too much."""
@@ -187,15 +214,20 @@ class Watch:
         """The metrics of the last epoch."""
         return self.epochs[self.last_epoch]
 
-    def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
+    def see(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Record an epoch and report it."""
         self.run.log_metrics(epoch, {f"{self.prefix}{name}": value for name, value in metrics.items()})
         for name in (Metric.TRAIN_LOSS, Metric.VAL_LOSS):
             if not math.isfinite(metrics.get(name, 0.0)):
                 raise Diverged(f"{name} is {metrics[name]:g} in epoch {epoch}")
         self.epochs[epoch] = dict(metrics)
+        if self.trial is not None and not self.pruned and self.goals.metric in metrics:
+            self.trial.report(metrics[self.goals.metric], epoch)
+
+    def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        self.see(epoch, metrics)
         if self.trial is None or self.pruned or self.goals.metric not in metrics:
             return
-        self.trial.report(metrics[self.goals.metric], epoch)
         # After the last epoch the whole cost is paid: the value is worth more than the verdict.
         if epoch != self.trainer.max_epochs and self.trial.should_prune():
             self.pruned = True

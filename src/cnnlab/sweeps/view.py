@@ -14,7 +14,7 @@ from rich.table import Table
 
 from cnnlab.console import console
 from cnnlab.sweeps.goals import Goals
-from cnnlab.sweeps.storage import superseded
+from cnnlab.sweeps.storage import CONTINUES, superseded
 from cnnlab.sweeps.study import DUPLICATE, REASON, is_infeasible
 
 
@@ -65,6 +65,8 @@ class View:
             )
         if DUPLICATE in trial.user_attrs:
             what += f"  (same parameters as trial {trial.user_attrs[DUPLICATE]}, not trained again)"
+        if CONTINUES in trial.user_attrs:
+            what += f"  (goes on with trial {trial.user_attrs[CONTINUES]})"
         return f"trial {trial.number} {what}  {parameters(trial.params)}"
 
     def table(self, trials: Sequence[FrozenTrial]) -> Table:

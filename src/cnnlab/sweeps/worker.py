@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import optuna
 
     from cnnlab.settings.sweep import WorkerOrder
+    from cnnlab.sweeps.promotion import Promotion
     from cnnlab.sweeps.storage import StudyLock
 
 # Exit codes that tell the launch not to start another worker.
@@ -60,6 +61,7 @@ def work(order: WorkerOrder) -> int:
     from cnnlab.sweeps.grammar import read_space
     from cnnlab.sweeps.limits import Limits
     from cnnlab.sweeps.methods import WILCOXON, build_pruner, build_sampler
+    from cnnlab.sweeps.promotion import promotion
     from cnnlab.sweeps.setup import DatasetCache, Setup
     from cnnlab.sweeps.study import open_study
     from cnnlab.sweeps.trial import Task
@@ -72,19 +74,20 @@ def work(order: WorkerOrder) -> int:
     data = DatasetCache(test=order.search is None)
     place = order.parent_run, data, Path(order.folder)
     setup = Setup(config, order.overrides, *place, own_folder=own_folder, chosen=order.choices)
-    sampler = pruner = None
+    sampler = pruner = promoted = None
     task: Callable[[optuna.Trial], float | list[float]] = Winner(setup, order.chosen)
     if order.search is not None:
         space = read_space(order.search.space, setup.configurations)
         limits = Limits(order.sweep.constraints.limits)
         sampler = build_sampler(order.search.sampler, space, goals, constrained=bool(limits.most))
         pruner = build_pruner(order.search.pruner)
+        promoted = promotion(order.search.pruner)
         if order.search.reseed:
             sampler.reseed_rng()
         task = Task(setup, space, goals, order.sweep.seeds, limits, order.search.pruner.target == WILCOXON)
     study, lock = open_study(order.sweep, order.study, goals.directions, sampler, pruner)
     gc.freeze()  # the imports stay for good: collecting what a trial leaves need not walk through them
-    return drain(study, lock, task, order)
+    return drain(study, lock, task, order, promoted)
 
 
 def drain(
@@ -92,8 +95,12 @@ def drain(
     lock: StudyLock,
     task: Callable[[optuna.Trial], float | list[float]],
     order: WorkerOrder,
+    promoted: Promotion | None = None,
 ) -> int:
-    """Take one trial after the other until the study has its total and none is running; return the exit code."""
+    """Take one trial after the other until the study has its total and none is running; return the exit code.
+
+    Pruned trials that are `promoted` go before new ones.
+    """
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
@@ -104,7 +111,7 @@ def drain(
             return HOPELESS
         taken = Taken(task)
         try:
-            with offered(study, lock, order.total) as waiting:
+            with offered(study, lock, order.total, promoted) as waiting:
                 if waiting:
                     study.optimize(taken, n_trials=1, catch=(Exception,))
         except (UpdateFinishedTrialError, ValueError) as error:

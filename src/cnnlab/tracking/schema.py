@@ -87,6 +87,7 @@ class Tag(StrEnum):
 
     TRIAL = "trial.number"
     TRIAL_STATE = "trial.state"  # of a trial: 'complete', 'pruned' or 'infeasible'; a failed one's run is FAILED
+    CONTINUES = "trial.continues"  # of a trial that went on where another one had been pruned
     DUPLICATE = "trial.duplicate_of"  # of a trial that took over another one's result
 
 

@@ -1,0 +1,95 @@
+"""Pruned trials go on where they were stopped, once they would not be stopped any more."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from cnnlab.settings.base import Own
+from cnnlab.settings.read import read
+from cnnlab.sweeps.promotion import KEPT, STATE, Promotion, promotion, state_of, tidy
+from cnnlab.sweeps.storage import CONTINUES, RUN
+from sweep_bench import Bench
+
+
+class Refuses(optuna.pruners.BasePruner):
+    """Prunes the trials of one size after an epoch, while it is asked to."""
+
+    def __init__(self, epoch: int):
+        self.epoch = epoch
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return trial.params["model.hidden_units.0"] == 8 and trial.last_step == self.epoch
+
+
+@pytest.mark.parametrize("ema", ["null", "0.9"])
+def test_a_promoted_trial_goes_on_as_if_it_had_never_been_stopped(tmp_path, ema):
+    given = ["trainer.max_epochs=4", "regularization.dense_dropout=0.3", "optimizer.lr=0.01"]
+    given.append(f"callbacks.ema_decay={ema}")
+    (tmp_path / "whole").mkdir()
+    uninterrupted = Bench(tmp_path / "whole", *given)
+    (whole,) = uninterrupted.run({"model.hidden_units.0": 8})
+    bench = Bench(tmp_path, *given, pruner=Refuses(2))
+    small, stopped = bench.run({"model.hidden_units.0": 4}, {"model.hidden_units.0": 8})
+    assert stopped.state == TrialState.PRUNED and list(stopped.intermediate_values) == [1, 2]
+    (file,) = tmp_path.rglob("*.ckpt")
+    assert state_of(stopped) == file
+    bench.study.pruner = optuna.pruners.NopPruner()
+    # Its result stands beside one that is better: the better half of two is one.
+    better = small.intermediate_values[2] > stopped.intermediate_values[2]
+    promoted = Promotion(1.0 if better else 0.5).candidate(bench.study)
+    assert promoted is not None and promoted.number == stopped.number
+    bench.study.enqueue_trial(promoted.params, user_attrs={CONTINUES: promoted.number})
+    bench.study.optimize(bench.task, n_trials=1)
+    last = bench.study.get_trials()[-1]
+    assert last.intermediate_values == whole.intermediate_values
+    assert last.value == whole.value
+    for metric in ("train/loss", "val/loss"):
+        assert bench.history(last, metric)[:4] == uninterrupted.history(whole, metric)[:4]
+    assert bench.client.get_run(last.user_attrs[RUN]).data.tags["trial.continues"] == str(stopped.number)
+    assert Promotion(1.0).candidate(bench.study) is None, "it goes on once"
+
+
+def pruned(study: optuna.Study, folder, *values: float) -> None:
+    """Add trials that were pruned after three epochs with these values, each with its state."""
+    for value in values:
+        file = folder / f"{value}.ckpt"
+        file.touch()
+        steps = {1: 0.1, 2: 0.2, 3: value}
+        space = {"lr": optuna.distributions.FloatDistribution(0.0, 1.0)}
+        study.add_trial(
+            create_trial(
+                state=TrialState.PRUNED,
+                value=value,
+                intermediate_values=steps,
+                params={"lr": value},
+                distributions=space,
+                user_attrs={STATE: str(file)},
+            )
+        )
+
+
+def test_the_share_that_a_pruner_lets_pass_is_promoted_the_best_first(tmp_path):
+    study = optuna.create_study(direction="maximize")
+    pruned(study, tmp_path, 0.5, 0.8, 0.6, 0.7)
+    third = promotion(read(Own, {"_target_": "optuna.pruners.HyperbandPruner", "reduction_factor": 3}))
+    assert third is not None and third.share == pytest.approx(1 / 3)
+    assert third.candidate(study).params == {"lr": 0.8}
+    study.enqueue_trial({"lr": 0.8}, user_attrs={CONTINUES: 1})
+    assert third.candidate(study) is None, "the second best of four is not in the best third"
+    pruned(study, tmp_path, 0.1, 0.2)
+    assert third.candidate(study).params == {"lr": 0.7}
+    (tmp_path / "0.7.ckpt").unlink()
+    assert third.candidate(study) is None, "its state is gone"
+    half = promotion(read(Own, {"_target_": "optuna.pruners.MedianPruner"}))
+    assert half.candidate(study).params == {"lr": 0.6}
+    assert promotion(read(Own, {"_target_": "optuna.pruners.NopPruner"})) is None
+
+
+def test_states_of_the_worst_are_deleted(tmp_path):
+    study = optuna.create_study(direction="minimize")
+    values = [index / 100 for index in range(KEPT + 3)]
+    pruned(study, tmp_path, *values)
+    tidy(study)
+    assert sorted(float(file.stem) for file in tmp_path.glob("*.ckpt")) == values[:KEPT]
