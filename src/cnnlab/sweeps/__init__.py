@@ -3,9 +3,10 @@
 The story is `run.sweep`: check everything, open the study and the MLflow run, let the workers run, write the summary,
 train the winner again.
 
-**Space** (`space.py`, `grammar.py`, `configurations.py`). A search file maps configuration keys to Hydra's sweep grammar; each entry becomes an Optuna
-distribution. Every key must exist in the composed configuration, and a network must come out of each end of each range,
-before anything starts. Lists are single choices to Optuna, by their text.
+**Space** (`space.py`, `grammar.py`, `configurations.py`). A search file maps configuration keys to Hydra's sweep
+grammar; each entry becomes an Optuna distribution. Every key must exist in the composed configuration, and a network
+must come out of each end of each range, before anything starts. Lists are single choices to Optuna, by their text;
+options of a group are choices that other keys depend on.
 
 **Study** (`study.py`, `storage.py`). One Optuna study in one database holds all there is to know, so any launch can be
 killed at any time. A worker queues a trial only under the study's lock and while fewer than `sweep.n_trials` exist; one

@@ -82,11 +82,11 @@ class Task:
             trial.set_user_attr(RUN, run.run_id)
             run.log_parameters(flatten(values))
             run.set_tags(settings_tags(read_training(values, self.setup.data)))
-            twin = find_twin(trial, stored)
-            goes_on = twin is not None and twin.number == trial.user_attrs.get(CONTINUES)
-            if twin is not None and not goes_on:
+            state = None
+            if (number := trial.user_attrs.get(CONTINUES)) is not None:
+                state = state_of(trial.study.get_trials(deepcopy=False)[number])
+            elif (twin := find_twin(trial, stored)) is not None:
                 return self.repeat(trial, twin, run)
-            state = state_of(twin) if twin is not None else None
             trainings: list[Watch] = []
             pruned = False
             while not pruned and len(trainings) < self.seeds:
