@@ -17,6 +17,7 @@ FLOORS = (
     ("door", "__main__", "cnnlab"),
     ("library",),
     ("sweeps", "evaluation", "prediction", "exporting", "difference"),
+    ("ensemble",),
     ("training", "checkpoint"),
     ("like", "beginning"),
     ("stopping",),

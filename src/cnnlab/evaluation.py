@@ -13,13 +13,14 @@ from rich.table import Table
 from torch import Tensor
 
 from cnnlab import process
-from cnnlab.checkpoint import Saved, asked_of, find_saved
+from cnnlab.checkpoint import Saved, asked_of
 from cnnlab.classifier import Classifier
 from cnnlab.console import console, show_closing
 from cnnlab.data import load
 from cnnlab.data.batches import Batches
 from cnnlab.data.images import ImageData
 from cnnlab.data.split import divide
+from cnnlab.ensemble import averaged, describe_members, find_members, keep_members
 from cnnlab.errors import UsageError, refused
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.job import Job
@@ -37,53 +38,80 @@ MOST_CLASSES_SHOWN = 50
 def evaluate(job: Job) -> dict[str, float]:
     """Measure what `run` or `checkpoint` names on `split`; print the metrics, write the pictures, return the metrics.
 
-    Pictures go to `job.folder`. Raises UsageError for a run, checkpoint, split or dataset that is not there.
+    Several runs are measured as one, their probabilities averaged, and so are the views of each image that `tta` names.
+    Pictures, and of several runs who they are, go to `job.folder`. Raises UsageError for a run, checkpoint, split or
+    dataset that is not there, and for runs that do not answer the same question.
     """
     process.begin()
     settings = asked_of(Evaluation, job)
     split = settings.split
-    saved = find_saved(settings)
-    sealed = saved.description.dataset.sealed
-    run = tracked_run(settings.tracking.uri, saved.run_id) if saved.run_id and sealed else None
-    opens = check_seal(sealed, run, settings)
+    members = find_members(settings)
+    saved = members[0]
+    opened = [run for member in members if (run := seal_to_open(member, settings)) is not None]
+    sealed = any(member.description.dataset.sealed for member in members)
     data = load_data(saved, settings.dataset, sealed=sealed and split != "test")
-    images, labels = split_of(data, saved.description, split)
+    images, labels = common_split(members, data, split)
     if change := describe_change(data, saved.description.images):
         console.print(change, soft_wrap=True, markup=False)
-    if opens and run is not None:
+    for run in opened:
         run.set_tags({Tag.UNSEALED: datetime.now(UTC).isoformat(timespec="seconds")})
-    metrics, predictions = measure(saved.classifier, images, labels, split, settings.batch_size)
+    several, notes = len(members) > 1, []
+    if several or settings.tta != "none":
+        together = averaged(members, images, labels, settings.tta, settings.batch_size)
+        metrics, predictions = together.metrics(split), together.predictions
+        notes = describe_members(members, together, settings)
+    else:
+        metrics, predictions = measure(saved.classifier, images, labels, split, settings.batch_size)
+        if saved.description.loss == "own":  # which this command does not have
+            del metrics[f"{split}/objective"]
     metrics |= class_metrics(predictions, saved.class_names, split)
-    if saved.description.loss == "own":  # which this command does not have
-        del metrics[f"{split}/objective"]
 
     source = f"run {saved.run_id}" if saved.run_id else str(saved.checkpoint)
-    console.print(
-        f"{data.name}: {len(labels):,} {split} images; {source}, checkpoint of epoch {saved.epoch}",
-        soft_wrap=True,
-    )
-    if opens and run is not None:
-        run.log_metrics(saved.epoch, metrics)
-        console.print("its test split was sealed until now; the run keeps what it reached", soft_wrap=True)
+    who = f"an ensemble of {len(members)}" if several else f"{source}, checkpoint of epoch {saved.epoch}"
+    for line in (f"{data.name}: {len(labels):,} {split} images; {who}", *notes):
+        console.print(line, soft_wrap=True, markup=False)
+    for run in opened:
+        if several or settings.tta != "none":
+            console.print(f"the test split of run {run.run_id} was sealed until now", soft_wrap=True)
+        else:
+            run.log_metrics(saved.epoch, metrics)
+            console.print("its test split was sealed until now; the run keeps what it reached", soft_wrap=True)
     if len(saved.class_names) <= MOST_CLASSES_SHOWN:
         console.print(class_table(predictions, saved.class_names))
     rows = {name: f"{value:.4f}" for name, value in metrics.items() if name.count("/") == 1}
+    if several:
+        rows["members"] = str(keep_members(job.folder, members, together, settings, metrics))
     if settings.figures.enabled:
         rows["figures"] = str(job.folder / "figures")
         subject = Subject(
             scaling=saved.classifier.scaling,
-            network=saved.classifier.network,
+            network=None if several else saved.classifier.network,
             class_names=saved.class_names,
             images=images.cpu(),
             predictions=predictions,
             split=split,
-            history=saved.history,
+            history={} if several else saved.history,
             best_epoch=saved.epoch,
         )
         for note in draw_all(job.folder / "figures", settings.figures, subject):
             console.print(note, soft_wrap=True)
     show_closing(rows)
     return metrics
+
+
+def common_split(members: Sequence[Saved], data: ImageData, split: str) -> tuple[Tensor, Tensor]:
+    """Return the images and labels of a split that all members have; raises UsageError where they differ.
+
+    A member that was trained on another one's validation images would make the validation of both worthless.
+    """
+    images, labels = split_of(data, members[0].description, split)
+    for member in members[1:]:
+        if not torch.equal(images, split_of(data, member.description, split)[0]):
+            raise UsageError(
+                f"split={split!r}: run={member.run_id} and run={members[0].run_id} have other images there; an "
+                "ensemble is measured on images that are the same for all its members, as split=test is"
+            )
+    return images, labels
 
 
 def load_data(saved: Saved, chosen: Choice | None, *, sealed: bool = False) -> ImageData:
@@ -115,12 +143,20 @@ def load_data(saved: Saved, chosen: Choice | None, *, sealed: bool = False) -> I
     return data
 
 
-def check_seal(sealed: bool, run: TrackedRun | None, settings: Evaluation) -> bool:
+def seal_to_open(saved: Saved, settings: Evaluation) -> TrackedRun | None:
+    """Return the run whose sealed test split this command opens, if it does."""
+    sealed = saved.description.dataset.sealed
+    run = tracked_run(settings.tracking.uri, saved.run_id) if saved.run_id and sealed else None
+    one = f"run={settings.run}" if settings.checkpoint is None else f"checkpoint={settings.checkpoint}"
+    named = f"run={saved.run_id}" if settings.several else one
+    return run if check_seal(sealed, run, named, settings) else None
+
+
+def check_seal(sealed: bool, run: TrackedRun | None, named: str, settings: Evaluation) -> bool:
     """Return whether this command opens a sealed test split; one that was opened once is as any other.
 
     Raises UsageError for a sealed test split that the command does not unseal, and where there is no seal to open.
     """
-    named = f"run={settings.run}" if settings.checkpoint is None else f"checkpoint={settings.checkpoint}"
     if settings.unseal and not sealed:
         raise UsageError(f"unseal=true: {named} was trained with dataset.sealed=false, its test split is not sealed")
     if settings.split != "test" or not sealed or (run is not None and Tag.UNSEALED in run.tags):

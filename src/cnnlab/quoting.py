@@ -59,6 +59,9 @@ def _quoted(argument: str, several: bool) -> str:
         return argument
     key, value = found.groups()
     in_quotes = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    if key == "run" and value[:1] == "[" and value[-1:] == "]":  # several, for evaluate.py
+        items = [_quoted(f"run={item.strip()}", several=False).removeprefix("run=") for item in value[1:-1].split(",")]
+        return f"{key}=[{','.join(items)}]"
     if in_quotes or value == "null" or "${" in value or (several and "," in value) or PLAIN.fullmatch(value):
         return argument
     # A backslash is one, except before a quote.

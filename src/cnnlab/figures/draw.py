@@ -25,11 +25,11 @@ class Subject:
     """What is drawn: a network, a split with what the network says of it, and how it was trained.
 
     `images` are the split's, uint8 [N, C, H, W], in the order of the predictions, which are None where no split was
-    measured. An empty history draws no curves.
+    measured. An empty history draws no curves; an ensemble has neither a history nor one network.
     """
 
     scaling: nn.Module
-    network: nn.Module
+    network: nn.Module | None
     class_names: Sequence[str]
     images: Tensor
     predictions: Predictions | None
@@ -46,7 +46,8 @@ def draw_all(folder: Path, settings: Figures, subject: Subject) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     with lettering(subject.class_names) as (names, notes):
         draw_learning_curves(folder, subject.history, subject.best_epoch, settings.skip_epochs)
-        draw_filters(folder, network, input_shape)
+        if network is not None:
+            draw_filters(folder, network, input_shape)
         if predictions is not None:
             draw_confusion(folder, predictions, names, subject.split)
             draw_mistakes(folder, images, predictions, names, settings.mistakes)
@@ -54,12 +55,13 @@ def draw_all(folder: Path, settings: Figures, subject: Subject) -> list[str]:
             sample = int(predictions.one_of_each_class(1)[0])
             true, predicted = names[int(predictions.labels[sample])], names[int(predictions.predicted[sample])]
             title = f"true: {true}, predicted: {predicted}"
-            draw_feature_maps(folder, subject.scaling, network, images[sample], title)
+            if network is not None:
+                draw_feature_maps(folder, subject.scaling, network, images[sample], title)
     if predictions is None:
         notes = [*notes, "no pictures of predictions: no split was measured"]
     else:
         write_confusion(folder, predictions, subject.class_names)
         write_classes(folder, predictions, subject.class_names)
-    if settings.diagram:
+    if settings.diagram and network is not None:
         draw_network(folder, network, input_shape)
     return notes

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, Strict
 
 from cnnlab.errors import shown, unknown
 from cnnlab.settings.augmentation import Augmentation
-from cnnlab.settings.base import Count, Own, Positive, Section, Seed, Text, Whole, digest, flatten
+from cnnlab.settings.base import Count, Own, Positive, Says, Section, Seed, Text, Whole, digest, flatten
 from cnnlab.settings.dataset import ARCHIVES, Archive, Dataset
 from cnnlab.settings.model import Model
 from cnnlab.settings.training import (
@@ -192,9 +192,19 @@ class Trained(Section):
             yield "give either run=RUN_ID (or run=best dataset=NAME) or checkpoint=PATH"
 
 
+Runs = Annotated[tuple[Annotated[str | int, Says("a run")], ...], Field(min_length=1), Strict(False)]
+
+
 class Evaluation(Trained):
     """Everything that evaluate.py takes."""
 
+    run: Annotated[str | int | Runs | None, Says("a run, or a list of runs such as [RUN_ID,RUN_ID]")] = Field(  # type: ignore[assignment]
+        description="the id of a tracked run, its first 6 characters or more, or best, or last; or a list of them, "
+        "whose probabilities are averaged"
+    )
+    tta: Literal["none", "shift", "flip", "flip_shift"] = Field(
+        description="views of each image whose probabilities are averaged: moved by a pixel, mirrored, or both"
+    )
     split: Literal["train", "val", "test"] = Field(description="which images are measured")
     unseal: bool = Field(description="true: opens the test split of a run that was trained with dataset.sealed=true")
     batch_size: Count = Field(description="images a step; changes no metric")
@@ -202,8 +212,15 @@ class Evaluation(Trained):
 
     def conflicts(self, path: str) -> Iterator[str]:
         yield from super().conflicts(path)
+        if self.several and len(self.several) == 1:
+            yield f"{path}run={shown(self.several)} is one run; an ensemble has two or more"
         if self.unseal and self.split != "test":
             yield f"unseal=true opens the test split, but split={self.split!r}; leave one of them out"
+
+    @property
+    def several(self) -> tuple[str, ...]:
+        """The runs of an ensemble; none where one classifier is asked for."""
+        return tuple(map(str, self.run)) if isinstance(self.run, tuple) else ()
 
 
 class Prediction(Trained):
