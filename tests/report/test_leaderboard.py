@@ -101,12 +101,12 @@ class TestTarget:
         assert row.reached is False
 
     def test_32_bit_metrics_that_reach_a_goal_exactly_reach_it(self):
-        # 9403, 9403 and 9394 of 10,000 images, as torch keeps them: 28,200 of 30,000 is .94.
-        accuracies = [0.9402999877929688, 0.9402999877929688, 0.9394000172615051]
+        # 9483, 9483 and 9474 of 10,000 images, as torch keeps them: 28,440 of 30,000 is .948.
+        accuracies = [0.9483000040054321, 0.9483000040054321, 0.9473999738693237]
         named = {"overrides": "experiment=fashion_challenge", "experiment": "fashion_challenge"}
         row = self.row(accuracies, **named)
-        assert row.test_accuracy.mean < 0.94 and row.reached is True
-        assert self.row([0.9402, 0.9403, 0.9394], **named).reached is False
+        assert row.test_accuracy.mean < 0.948 and row.reached is True
+        assert self.row([0.9482, 0.9483, 0.9474], **named).reached is False
 
 
 class TestSweep:
