@@ -13,16 +13,17 @@ from commands import ROOT
 # From top to bottom; a module imports only what stands below it, or its own room. What is not named stands with its
 # room, the first part of its name; `cnnlab` itself is the version.
 FLOORS = (
-    ("train.py", "sweep.py", "evaluate.py", "predict.py", "export.py", "diff.py"),
+    ("train.py", "sweep.py", "evaluate.py", "predict.py", "export.py", "diff.py", "compare.py"),
     ("door", "__main__", "cnnlab"),
     ("library",),
+    ("verdicts",),
     ("sweeps", "evaluation", "prediction", "exporting", "difference"),
     ("ensemble",),
     ("training", "checkpoint"),
     ("like", "beginning"),
     ("stopping",),
     ("plan",),
-    ("descent",),
+    ("descent", "kept_predictions"),
     ("classifier", "figures", "report", "watching", "logged_model", "formats", "weights", "networks"),
     ("console", "tracking", "models", "data", "trainer", "optimizers", "measures", "losses", "portable"),
     ("own",),

@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": "ask a trained classifier about images",
     "export": "write a trained classifier for other programs: ONNX, torch.export, weights",
     "diff": "what differs between two runs: settings, code, data, results",
+    "compare": "is one setting better than another? a verdict over seeds",
     "report": "a leaderboard of all runs: mean and spread over seeds",
     "ui": "open MLflow's pages over the runs",
     "doctor": "examine the store of the runs and this installation",

@@ -35,6 +35,7 @@ RUN = {
     "predict": ("cnnlab.prediction", "predict"),
     "export": ("cnnlab.exporting", "export"),
     "diff": ("cnnlab.difference", "diff"),
+    "compare": ("cnnlab.verdicts.run", "compare"),
 }
 WORDS = {"diff": ("a", "b")}  # what the bare words of a command are the values of
 _codes = [0]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from cnnlab import like, process
+from cnnlab import kept_predictions, like, process
 from cnnlab.beginning import introduce, record_start, start_tags
 from cnnlab.console import EpochLines, console, show_closing
 from cnnlab.errors import UsageError
@@ -30,7 +30,7 @@ from cnnlab.tracking.provenance import (
     command_tags,
 )
 from cnnlab.tracking.run import TrackedRun, open_run
-from cnnlab.tracking.schema import VALIDATION, Metric
+from cnnlab.tracking.schema import PREDICTIONS_FILE, VALIDATION, VALIDATION_PREDICTIONS_FILE, Metric
 from cnnlab.tracking.store import absolute_uri, page_of
 
 
@@ -156,6 +156,7 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
     if not data.sealed:
         assert classifier.predictions is not None
         run.log_metrics(best_epoch, class_metrics(classifier.predictions, data.class_names, "test"))
+    keep_predictions(run, plan, result.folder)
     if plan.settings.figures.enabled:
         images = data.train_images[plan.data_module.validation_index] if data.sealed else data.test_images
         subject = Subject(
@@ -173,6 +174,20 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
             console.print(note, soft_wrap=True)
         run.log_folder(folder, "figures")
     return result
+
+
+def keep_predictions(run: TrackedRun, plan: Plan, folder: Path) -> None:
+    """Keep what the network says of each image of test and validation, so that runs can be compared later."""
+    data, module, classifier = plan.data, plan.data_module, plan.classifier
+    if not data.sealed:
+        assert classifier.predictions is not None
+        places = torch.arange(len(data.test_labels))
+        run.log_file(kept_predictions.keep(folder / PREDICTIONS_FILE, places, classifier.predictions))
+    index = module.validation_index
+    if len(index):
+        images, labels = data.train_images[index], data.train_labels[index]
+        predictions = kept_predictions.predict(classifier, images, labels, plan.settings.evaluation_batch_size)
+        run.log_file(kept_predictions.keep(folder / VALIDATION_PREDICTIONS_FILE, index, predictions))
 
 
 def keep_model(plan: Plan) -> str | None:

@@ -83,7 +83,7 @@ def test_a_heartbeat_slower_than_its_grace_is_refused(tmp_path):
 
 def test_a_trial_over_several_devices_is_refused(tmp_path):
     lines = problems(tmp_path, "trainer.devices=2", "trainer.accelerator=cpu")
-    assert lines[0].startswith("trainer.devices=2: a sweep trains every trial on one device")
+    assert lines[0].startswith("trainer.devices=2: every training is on one device")
 
 
 def test_no_validation_split_is_refused(tmp_path):

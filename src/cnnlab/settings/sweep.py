@@ -68,6 +68,14 @@ class Search(Section):
     reseed: bool = Field(description="whether this worker draws its own random numbers")
 
 
+class Contender(Section):
+    """One side of a comparison."""
+
+    config: str = Field(description="its training configuration as YAML, its interpolations unresolved")
+    overrides: Names = Field(description="what it changed of train.yaml")
+    experiment: str | None = Field(description="the recipe it chose")
+
+
 class WorkerOrder(Section):
     """What a worker needs to know; sent as JSON to its standard input, since it may hold a password."""
 
@@ -80,6 +88,10 @@ class WorkerOrder(Section):
     config: str = Field(description="the training configuration as YAML, its interpolations unresolved")
     overrides: Names = Field(description="what the command changed of train.yaml")
     choices: dict[str, str] = Field(description="what the command chose of each group that may be searched")
+    contenders: dict[str, Contender] = Field(
+        description="of a comparison: its sides, which trials train in place of a winner; empty for a sweep"
+    )
+    waits: bool = Field(description="whether the worker waits for more trials until it is stopped")
     chosen: Names = Field(description="keys of the configuration whose values the search has found; of a winner")
     own_folder: str | None = Field(description="the user's own folder of configuration: their code lies about there")
     parent_run: str = Field(description="MLflow run of the sweep")

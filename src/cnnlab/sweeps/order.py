@@ -103,7 +103,7 @@ def read_order(job: Job) -> Order:
     if training is not None:
         plan = collect(problems, make_plan, training, folder, data, weights)
     trainer = examine(Trainer, section(values, "trainer")).settings
-    problems += check_devices(trainer) if trainer else []
+    problems += check_devices(trainer, "sweep.n_workers") if trainer else []
     goals = None
     if training is not None or not values.get("metrics"):  # else nobody knows what is measured
         monitors = training.monitors if training else MONITORS
@@ -159,11 +159,11 @@ def adapted(order: Order) -> Order:
     return replace(order, settings=settings, pruner=pruner, notes=tuple(notes))
 
 
-def check_devices(trainer: Trainer) -> list[str]:
-    """Return what is wrong with a trainer that would spread one trial over several devices."""
+def check_devices(trainer: Trainer, workers: str) -> list[str]:
+    """Return what is wrong with a trainer that would spread one training over devices that `workers` share out."""
     return [
-        f"trainer.{key}={value!r}: a sweep trains every trial on one device, the others take other trials; "
-        f"trainer.{key} takes 1, and sweep.n_workers the number of devices"
+        f"trainer.{key}={value!r}: every training is on one device, the others take other trainings; "
+        f"trainer.{key} takes 1, and {workers} the number of devices"
         for key, value in (("devices", trainer.devices), ("num_nodes", trainer.num_nodes))
         if value not in (1, "1", "auto")
     ]

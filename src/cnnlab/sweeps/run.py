@@ -211,6 +211,8 @@ def work_order(
         config=OmegaConf.to_yaml(configurations.having(chosen)),
         overrides=with_options((*written(own), *training_overrides(this.order.job.overrides)), options),
         choices=dict(configurations.chosen),
+        contenders={},
+        waits=False,
         chosen=tuple(key for key in chosen if key not in options),
         own_folder=str(own.resolve()) if own else None,
         parent_run=this.parent.run_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import optuna
@@ -17,7 +18,7 @@ from cnnlab.sweeps.storage import RUN, SEED, run_name
 from cnnlab.sweeps.study import RESULT
 from cnnlab.tracking.run import open_run
 from cnnlab.tracking.schema import Metric, Role, Tag
-from cnnlab.training import measures_shown, train_and_test
+from cnnlab.training import Result, measures_shown, train_and_test
 
 
 @dataclass(frozen=True)
@@ -36,20 +37,33 @@ class Winner:
         Where the test split is sealed, those of validation take their place.
         """
         with reason_kept(trial):
-            return self.run(trial, trial.suggest_int(SEED, 0, LARGEST_SEED))
+            seed = trial.suggest_int(SEED, 0, LARGEST_SEED)
+            _, shown = train_result(self.setup, trial, seed, {Tag.ROLE: Role.WINNER}, self.chosen)
+        return shown[Metric.TEST_ACCURACY if Metric.TEST_ACCURACY in shown else Metric.VAL_ACCURACY]
 
-    def run(self, trial: optuna.Trial, seed: int) -> float:
-        setup = self.setup
-        config = setup.configured({SEED: seed}, run_name(trial))
-        settings = read_training(resolve(config), setup.data)
-        process.seed(settings.seed)
-        plan = make_plan(settings, setup.folder / f"seed{seed}", setup.data, setup.weights)
-        overrides = setup.repeated(config, dict.fromkeys(self.chosen))
-        tags: dict[str, str] = {Tag.PARENT: setup.parent_run, Tag.ROLE: Role.WINNER, Tag.OVERRIDES: overrides}
-        tags[Tag.COMMAND] = f"{typed('train')} {overrides}"
-        with open_run(settings.tracking, start_tags(plan) | tags) as run:
-            trial.set_user_attr(RUN, run.run_id)
-            result = train_and_test(run, plan, setup.folder / f"seed{seed}", own_folder=setup.own_folder)
-            shown = measures_shown(result, plan)
-            trial.set_user_attr(RESULT, shown)
-        return shown[Metric.VAL_ACCURACY if plan.data.sealed else Metric.TEST_ACCURACY]
+
+def train_result(
+    setup: Setup, trial: optuna.Trial, seed: int, tags: Mapping[str, str], chosen: Iterable[str] = ()
+) -> tuple[Result, dict[str, float]]:
+    """Train a setup with a seed as train.py would, as a child of the setup's run; the trial keeps where and what.
+
+    Also returns the metrics that are shown: of test, or of validation where the test split is sealed.
+    """
+    name = run_name(trial)
+    config = setup.configured({SEED: seed}, name)
+    settings = read_training(resolve(config), setup.data)
+    process.seed(settings.seed)
+    folder = setup.folder / name
+    plan = make_plan(settings, folder, setup.data, setup.weights)
+    overrides = setup.repeated(config, dict.fromkeys(chosen))
+    known: dict[str, str] = {
+        Tag.PARENT: setup.parent_run,
+        Tag.OVERRIDES: overrides,
+        Tag.COMMAND: f"{typed('train')} {overrides}",
+    }
+    with open_run(settings.tracking, start_tags(plan) | known | dict(tags)) as run:
+        trial.set_user_attr(RUN, run.run_id)
+        result = train_and_test(run, plan, folder, own_folder=setup.own_folder)
+        shown = measures_shown(result, plan)
+        trial.set_user_attr(RESULT, shown)
+    return result, shown

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from cnnlab.signals import Interruption, interruptible
 
 if TYPE_CHECKING:
     import optuna
+    from omegaconf import DictConfig
 
     from cnnlab.settings.sweep import WorkerOrder
     from cnnlab.sweeps.promotion import Promotion
@@ -55,8 +57,9 @@ def work(order: WorkerOrder) -> int:
     process.begin(order.threads)
     process.begin_search()
     import mlflow
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import OmegaConf
 
+    from cnnlab.sweeps.contest import Contest
     from cnnlab.sweeps.goals import Goals
     from cnnlab.sweeps.grammar import read_space
     from cnnlab.sweeps.limits import Limits
@@ -67,8 +70,7 @@ def work(order: WorkerOrder) -> int:
     from cnnlab.sweeps.trial import Task
     from cnnlab.sweeps.winner import Winner
 
-    config = OmegaConf.create(order.config)
-    assert isinstance(config, DictConfig)
+    config = _configuration(order.config)
     mlflow.set_tracking_uri(OmegaConf.select(config, "tracking.uri"))
     goals = Goals(order.goals, order.upward)
     data = DatasetCache(test=order.search is None)
@@ -76,6 +78,14 @@ def work(order: WorkerOrder) -> int:
     setup = Setup(config, order.overrides, *place, own_folder=own_folder, chosen=order.choices)
     sampler = pruner = promoted = None
     task: Callable[[optuna.Trial], float | list[float]] = Winner(setup, order.chosen)
+    if order.contenders:
+        task = Contest(
+            {
+                side: replace(setup, config=_configuration(each.config), overrides=each.overrides)
+                for side, each in order.contenders.items()
+            },
+            {side: each.experiment for side, each in order.contenders.items()},
+        )
     if order.search is not None:
         space = read_space(order.search.space, setup.configurations)
         limits = Limits(order.sweep.constraints.limits)
@@ -88,6 +98,14 @@ def work(order: WorkerOrder) -> int:
     study, lock = open_study(order.sweep, order.study, goals.directions, sampler, pruner)
     gc.freeze()  # the imports stay for good: collecting what a trial leaves need not walk through them
     return drain(study, lock, task, order, promoted)
+
+
+def _configuration(text: str) -> DictConfig:
+    from omegaconf import DictConfig, OmegaConf
+
+    config = OmegaConf.create(text)
+    assert isinstance(config, DictConfig)
+    return config
 
 
 def drain(
@@ -122,7 +140,7 @@ def drain(
             print(f"trial {taken.number} was taken over by another worker: {error}", file=sys.stderr)
         if waiting:
             continue
-        if not study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if not order.waits and not study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             return 0
         time.sleep(POLL)  # one of those that run elsewhere may die and be queued again
 

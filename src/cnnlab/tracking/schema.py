@@ -85,6 +85,11 @@ class Tag(StrEnum):
     BEST_RUN = "sweep.best_run"  # of a sweep: the run of its best trial
     BEST_PARAMETERS = "sweep.best_parameters"  # of a sweep: what its best trial was given
 
+    COMPARED_A = "compare.a"  # of a comparison: its sides, as they were given
+    COMPARED_B = "compare.b"
+    COMPARED_METRIC = "compare.metric"
+    VERDICT = "compare.verdict"  # in one sentence
+
     TRIAL = "trial.number"
     TRIAL_STATE = "trial.state"  # of a trial: 'complete', 'pruned' or 'infeasible'; a failed one's run is FAILED
     CONTINUES = "trial.continues"  # of a trial that went on where another one had been pruned
@@ -95,11 +100,13 @@ VERSION = "version."  # + package
 
 
 class Role(StrEnum):
-    """What a run of a sweep is there for."""
+    """What a run of a sweep or of a comparison is there for."""
 
     SWEEP = "sweep"  # the sweep itself: it trains nothing
     TRIAL = "trial"  # trained to be compared, not to be kept
     WINNER = "winner"  # the best trial trained again and tested: a result like any run of train.py
+    COMPARISON = "comparison"  # two settings or runs compared: it trains nothing
+    CONTENDER = "contender"  # trained to be compared, and kept: a result like any run of train.py
 
 
 class Metric(StrEnum):
@@ -135,6 +142,8 @@ class Metric(StrEnum):
 # Artifacts.
 SETTINGS_FILE = "config.yaml"  # a run's settings as plain values
 ENVIRONMENT_FILE = "environment.txt"  # every installed package, as pip takes it
+PREDICTIONS_FILE = "predictions.npz"  # of the test split: index, label, logits
+VALIDATION_PREDICTIONS_FILE = "validation_predictions.npz"  # the same of the validation split
 DIFF_FILE = "uncommitted.diff"  # from the commit to the code that ran
 
 # Prefixes of metrics.
@@ -142,6 +151,7 @@ VALIDATION = "val/"
 BEST = "best/"  # of a run or a trial: what the kept checkpoint, or the one a trial would keep, reached
 BEST_TRIAL = "best_trial/"  # of a sweep: the objectives of its best trial
 WINNER = "winner/"  # of a sweep: `winner/test/acc_mean` and `_std` over the winner's seeds
+COMPARED = "compare/"  # of a comparison: what its verdict says, as numbers
 TRIALS = "trials/"  # of a sweep: how many are complete, pruned, failed
 COST = "cost/"  # of a trial: parameters, latency (milliseconds an image), where they are objectives
 SEED_PREFIX = "seed_{}/"  # of a trial of several seeds: the epochs of the second and following ones
@@ -151,5 +161,6 @@ SEARCH = "search."
 
 
 def is_result(tags: dict[str, str]) -> bool:
-    """Return whether a run with these tags is a result: any run but a sweep's trials and the sweep itself."""
-    return tags.get(Tag.ROLE, Role.WINNER) == Role.WINNER and (Tag.PARENT not in tags or Tag.ROLE in tags)
+    """Return whether a run with these tags is a result: any but a sweep's trials, and what only stands above others."""
+    trained = tags.get(Tag.ROLE, Role.WINNER) in (Role.WINNER, Role.CONTENDER)
+    return trained and (Tag.PARENT not in tags or Tag.ROLE in tags)

@@ -1,0 +1,1 @@
+"""Two settings compared: pairs of trainings, a sequential test of their differences, and the images that flipped."""

@@ -1,0 +1,46 @@
+"""A comparison under way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnlab.job import Job
+from cnnlab.settings.comparing import Compare, Comparing
+from cnnlab.tracking.provenance import code_tags, uncommitted_diff
+from cnnlab.tracking.run import TrackedRun
+from cnnlab.tracking.schema import Tag
+from cnnlab.verdicts.decision import Finding, Rule, find
+from cnnlab.verdicts.pairs import Pair, Pairs, gain
+from cnnlab.verdicts.sides import Side, direction
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison under way: what was asked, its sides, how it is judged, its study, and its MLflow run."""
+
+    job: Job
+    asked: Comparing
+    a: Side
+    b: Side
+    rule: Rule
+    pairs: Pairs
+    parent: TrackedRun
+
+    @property
+    def settings(self) -> Compare:
+        return self.asked.compare
+
+    def find(self, pairs: list[Pair]) -> Finding:
+        """Return what the pairs say."""
+        better = direction(self.asked.metric, self.a.settings)
+        return find([gain(pair, better) for pair in pairs], self.rule)
+
+
+def definition(asked: Comparing, a: Side, b: Side) -> dict[str, object]:
+    """Return what two launches have in common that are the same comparison."""
+    settings = asked.compare
+    code = {"commit": code_tags(Path.cwd()).get(Tag.COMMIT), "diff": uncommitted_diff(Path.cwd())}
+    design = [settings.seed, settings.min_seeds, settings.max_seeds, settings.alpha, settings.delta]
+    sides = {side.name: [side.digest, side.plan.data.digest] for side in (a, b)}
+    return {"metric": asked.metric, "design": design, **sides, **code}

@@ -1,0 +1,138 @@
+"""The whole story of a comparison, top to bottom: sides, pairs, looks, verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+import optuna
+
+from cnnlab import process
+from cnnlab.console import console
+from cnnlab.errors import UsageError
+from cnnlab.job import Job
+from cnnlab.settings.base import digest
+from cnnlab.settings.comparing import Comparing
+from cnnlab.settings.read import read, resolve
+from cnnlab.signals import Interruption, deferred
+from cnnlab.sweeps.storage import PARENT_RUN, StudyLock, check_storage
+from cnnlab.sweeps.study import needs_database, open_study, requeue_dead
+from cnnlab.tracking.provenance import code_tags
+from cnnlab.tracking.run import TrackedRun, create_run, open_run
+from cnnlab.tracking.schema import VALIDATION, Role, Tag
+from cnnlab.verdicts.boundaries import Design
+from cnnlab.verdicts.comparison import Comparison, definition
+from cnnlab.verdicts.decision import Rule
+from cnnlab.verdicts.existing import compare_runs
+from cnnlab.verdicts.known import known_runs
+from cnnlab.verdicts.launch import queue_settings, train_pairs
+from cnnlab.verdicts.pairs import Pairs, seed_pairs
+from cnnlab.verdicts.results import Judged, Verdict, finish
+from cnnlab.verdicts.sides import Side, direction, is_run, measured_labels, read_sides
+
+
+def compare(job: Job) -> Verdict:
+    """Say whether B is better than A: train both in pairs until the answer is there, or take two runs that exist.
+
+    Nothing is written before everything is checked. The same call continues a comparison that was interrupted. Raises
+    UsageError for sides that cannot be trained or compared.
+    """
+    started = time.perf_counter()
+    process.begin()
+    process.begin_search()
+    asked = read(Comparing, resolve(job.config))
+    named = [is_run(side) for side in (asked.a, asked.b)]
+    if all(named):
+        return compare_runs(asked, job)
+    if any(named):
+        run, other = ("a", "b") if named[0] else ("b", "a")
+        text = str(getattr(asked, run))
+        raise UsageError(
+            f"{run}={text!r} is a run and {other} are settings; compare two runs, or write "
+            f'{run}="like={text}": the run\'s settings, trained again'
+        )
+    if problems := check_storage(asked.compare.storage):
+        raise UsageError(*(line.replace("sweep.storage", "compare.storage") for line in problems))
+    a, b = read_sides(asked, job)
+    settings, metric = asked.compare, asked.metric
+    seeds = seed_pairs(a.digest == b.digest, settings.seed, settings.max_seeds)
+    design = Design(settings.min_seeds, settings.max_seeds, settings.alpha)
+    step = 0.0 if metric.endswith(("/loss", "/objective")) else 1 / len(measured_labels(a.plan, metric))
+    rule = Rule(design, settings.delta, step)
+    taken = {
+        (side.name, seed): run
+        for side, own in ((a, [pair[0] for pair in seeds]), (b, [pair[1] for pair in seeds]))
+        for seed, run in known_runs(side, own, metric).items()
+    }
+    name = f"compare-{digest(definition(asked, a, b))}"
+    study, lock = open_study(queue_settings(settings, name), name, ["minimize"])
+    with needs_database(settings.storage), open_parent(job, asked, a, b, study, lock) as parent:
+        client = mlflow.MlflowClient(asked.tracking.uri)
+        pairs = Pairs(seeds, metric, client, study, lock, taken)
+        this = Comparison(job, asked, a, b, rule, pairs, parent)
+        requeue_dead(study, lock, settings.retries)
+        introduce(this)
+        try:
+            found = train_pairs(this)
+        except Interruption as interruption:
+            interruption.add_note(f"MLflow run {parent.run_id} is KILLED; the same command continues the comparison:")
+            interruption.add_note(job.command)
+            raise
+        judged = Judged(
+            asked=asked,
+            better=direction(metric, a.settings),
+            rule=rule,
+            finding=this.find(found),
+            pairs=found,
+            data=a.plan.data,
+            parent=parent,
+            folder=job.folder,
+            experiment=parent.experiment_id,
+            command=job.command,
+        )
+        return finish(judged, time.perf_counter() - started)
+
+
+@contextmanager
+def open_parent(
+    job: Job, asked: Comparing, a: Side, b: Side, study: optuna.Study, lock: StudyLock
+) -> Iterator[TrackedRun]:
+    """Open the MLflow run of the comparison, the same one in every launch; the trainings are its children."""
+    tags: dict[str, str] = {Tag.ROLE: Role.COMPARISON, Tag.STUDY: study.study_name, Tag.COMMAND: job.command}
+    tags |= {Tag.COMPARED_A: str(asked.a), Tag.COMPARED_B: str(asked.b), Tag.COMPARED_METRIC: asked.metric}
+    tags |= {Tag.DATASET: a.settings.dataset.name} | code_tags(Path.cwd())
+    changes = {"uri": asked.tracking.uri, "run_name": f"compare {a.name} {b.name}", "system_metrics": False}
+    tracking = a.settings.tracking.model_copy(update=changes)
+    with lock.held(), deferred():
+        run_id = study.user_attrs.get(PARENT_RUN)
+        if run_id is None:
+            run_id = create_run(tracking, tags)
+            study.set_user_attr(PARENT_RUN, run_id)
+    with open_run(tracking, {}, run_id) as run:
+        yield run
+
+
+def introduce(this: Comparison) -> None:
+    """Say what is compared, and what is there already."""
+    asked, settings = this.asked, this.settings
+    for side in (this.a, this.b):
+        console.print(f"{side.name.upper()}  {getattr(asked, side.name)}", soft_wrap=True)
+    seeds = this.pairs.seeds
+    if seeds[0][0] != seeds[0][1]:
+        console.print(
+            f"A and B are the same setting: B is trained with seeds of its own, from {seeds[0][1]} on; with common "
+            "ones every difference would be 0",
+            soft_wrap=True,
+        )
+    images = len(measured_labels(this.a.plan, asked.metric))
+    split = "validation" if asked.metric.startswith(VALIDATION) else "test"
+    console.print(
+        f"{asked.metric} on {images:,} {split} images of {this.a.plan.data.name}, {settings.min_seeds} to "
+        f"{settings.max_seeds} pairs, {1 - settings.alpha:.4g} confidence over all looks; run {this.parent.run_id}",
+        soft_wrap=True,
+    )
+    if this.pairs.taken:
+        console.print(f"{len(this.pairs.taken)} trainings are tracked already and are taken", soft_wrap=True)
