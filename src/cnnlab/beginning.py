@@ -50,6 +50,7 @@ def start_tags(plan: Plan) -> dict[str, str]:
     known[str(Tag.IMAGES)] = ", ".join(f"{size} {split}" for split, size in plan.data_module.sizes.items())
     if plan.data.sealed:
         known[str(Tag.SEALED)] = "true"
+    known[str(Tag.TRAINING_IMAGES)] = plan.data.training_digest
     device = str(plan.trainer.strategy.root_device)
     return known | code_tags(Path.cwd()) | machine_tags(device)
 

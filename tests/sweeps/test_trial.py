@@ -168,6 +168,8 @@ def worker_order(bench: Bench, total: int | None) -> WorkerOrder:
         search=None,
         config="",
         overrides=(),
+        contenders={},
+        waits=False,
         chosen=(),
         choices={},
         own_folder=None,

@@ -46,7 +46,7 @@ def own_files(settings: object, own_folder: Path | None) -> dict[str, Path]:
     """
     roots = {root for target in targets(settings) if (root := _root(target)) is not None}
     files: dict[str, Path] = {}
-    for name, module in sorted(sys.modules.items()):
+    for name, module in sorted(sys.modules.items()) if roots else ():
         file = getattr(module, "__file__", None)
         path = Path(file).resolve() if isinstance(file, str) else None
         if path is None or name == "__main__" or path.suffix != ".py" or not path.is_file():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shlex
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 from cnnlab.job import Job
 from cnnlab.own_path import written
+from cnnlab.start import PACKAGE
 from cnnlab.tracking.schema import VERSION, Tag
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "mlflow", "optuna")
@@ -59,6 +62,7 @@ def machine_tags(device: str) -> dict[str, str]:
     versions = {f"{VERSION}{name}": metadata.version(name) for name in PACKAGES}
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()
     return versions | {
+        Tag.SOURCE: source_digest(),
         Tag.PYTHON: platform.python_version(),
         Tag.DEVICE: device,
         Tag.DEVICE_NAME: name,
@@ -66,6 +70,15 @@ def machine_tags(device: str) -> dict[str, str]:
         Tag.HOST: platform.node(),
         Tag.PLATFORM: platform.platform(),
     }
+
+
+@cache
+def source_digest() -> str:
+    """Return 12 hexadecimal digits that change with any line of cnnlab's own code, as this process found it."""
+    content = hashlib.blake2b(digest_size=6)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        content.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return content.hexdigest()
 
 
 def processor() -> str:
@@ -78,8 +91,9 @@ def processor() -> str:
     return f"{names[0]}, {os.cpu_count()} cores" if names else platform.processor() or "cpu"
 
 
+@cache
 def environment() -> str:
-    """Return every installed package with its version, as pip would take it."""
+    """Return every installed package with its version, as pip would take it; those of this process' start."""
     found = {item.metadata["Name"]: item.version for item in metadata.distributions() if item.metadata["Name"]}
     return "".join(f"{name}=={found[name]}\n" for name in sorted(found, key=str.lower))
 

@@ -53,6 +53,7 @@ class Tag(StrEnum):
     REGULARIZATION = "regularization"
     OPTIMIZER = "optimizer"
     IMAGES = "images"  # how many are in each split
+    TRAINING_IMAGES = "images.digest"  # of those that are trained and validated on, whoever reads the test split
     PARAMETERS = "parameters"  # how many the network has
     SEALED = "test.sealed"  # 'true' of a run that opened no test split: it has no test metrics,
     UNSEALED = "test.unsealed"  # until evaluate.py opened it, at this time
@@ -69,6 +70,7 @@ class Tag(StrEnum):
 
     COMMIT = "git.commit"
     BRANCH = "git.branch"
+    SOURCE = "cnnlab.source"  # digest of cnnlab's own code, in a checkout or installed
     DIRTY = "git.dirty"  # 'true' where files differ from the commit; the artifact uncommitted.diff has them
     DEVICE = "device"  # as torch names it: cpu, cuda:0
     DEVICE_NAME = "device.name"  # the processor or the card

@@ -84,7 +84,7 @@ def look(differences: Sequence[float], rule: Rule) -> Finding:
     deviation = max(measured, rule.step)
     bound = rule.design.bound(pairs) if pairs > 1 else math.inf
     # Without any deviation, and no step either, the difference is no matter of chance.
-    half_width = 0.0 if deviation == 0 and bound < math.inf else bound * deviation / math.sqrt(max(1, pairs))
+    half_width = math.inf if math.isinf(bound) else bound * deviation / math.sqrt(pairs)
     answer = Answer.OPEN
     if mean > half_width:
         answer = Answer.BETTER

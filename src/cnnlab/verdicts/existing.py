@@ -82,13 +82,18 @@ def check(metric: str, a: Run, b: Run) -> Direction:
         ]
     if a.info.run_id == b.info.run_id:
         problems.append(f"a and b are the same run, {a.info.run_id}")
-    if data_digest(a) != data_digest(b):
-        named = (f"{run.data.tags.get(Tag.DATASET)} with the digest {data_digest(run)}" for run in (a, b))
+    if images_of(a, metric) != images_of(b, metric):
+        named = (f"{run.data.tags.get(Tag.DATASET)} with the digest {images_of(run, metric)}" for run in (a, b))
         problems.append(f"a and b were not measured on the same images: {' and '.join(named)}")
     if problems:
         raise UsageError(*problems)
     assert better is not None
     return better
+
+
+def images_of(run: Run, metric: str) -> str | None:
+    """Return the digest of a run's images: of validation's with those trained on, or of all with the test images."""
+    return run.data.tags.get(Tag.TRAINING_IMAGES) if metric.startswith(VALIDATION) else data_digest(run)
 
 
 def way(metric: str) -> Direction | None:
@@ -108,7 +113,7 @@ def common_seeds(metric: str, a: Run, b: Run) -> list[Pair]:
         runs = results(f"tags.{Tag.SETTINGS} = '{settings}' and attributes.status = 'FINISHED'") if settings else []
         for run in [named, *runs]:
             seed = run.data.tags.get(Tag.SEED, "")
-            if seed.isdigit() and metric in run.data.metrics and data_digest(run) == data_digest(named):
+            if seed.isdigit() and metric in run.data.metrics and images_of(run, metric) == images_of(named, metric):
                 found.setdefault(int(seed), run)
         by_seed.append(found)
     first, second = by_seed

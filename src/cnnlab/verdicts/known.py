@@ -19,37 +19,46 @@ from cnnlab.verdicts.sides import Side
 def known_runs(side: Side, seeds: list[int], metric: str) -> dict[int, Run]:
     """Return the finished runs that are the side's trainings, by seed; of several the latest.
 
-    They have the side's settings, data, kind of device, versions, commit and uncommitted changes, the metric, and the
-    predictions that a comparison looks at. Code of a user's own is known by git alone: without it none are taken.
+    They have the side's settings, images, kind of device, versions of cnnlab's code and of packages, the metric, and
+    the predictions that a comparison looks at. With code of a user's own also the commit and the uncommitted changes of
+    the current folder; outside a checkout none are taken then.
     """
     try:
         client = open_client(side.settings.tracking.uri)
     except UsageError:  # nothing was tracked yet
         return {}
-    code = code_tags(Path.cwd())
-    if not code and any(key.endswith("_target_") for key in flatten(side.settings.plain())):
+    own = any(key.endswith("_target_") for key in flatten(side.settings.plain()))
+    code = code_tags(Path.cwd()) if own else {}
+    if own and not code:
         return {}
-    diff: str | None = None
+    wanted = wanted_tags(side) | ({Tag.COMMIT: code[Tag.COMMIT]} if code else {})
+    diff = uncommitted_diff(Path.cwd()) if code else None
     found: dict[int, Run] = {}
     for run in results(f"tags.{Tag.SETTINGS} = '{side.digest}' and attributes.status = 'FINISHED'"):
-        seed = run.data.tags.get(Tag.SEED, "")
+        tags, seed = run.data.tags, run.data.tags.get(Tag.SEED, "")
         if not seed.isdigit() or int(seed) not in seeds or int(seed) in found or metric not in run.data.metrics:
             continue
-        if not _tags_agree(run, side, code) or data_digest(run) != side.plan.data.digest:
+        device = str(side.plan.trainer.strategy.root_device)
+        if tags.get(Tag.DEVICE, "").split(":")[0] != device.split(":")[0]:
             continue
-        diff = uncommitted_diff(Path.cwd()) if diff is None else diff
-        if kept_text(client, run, DIFF_FILE) == diff and has_predictions(client, run, metric):
+        if any(tags.get(key) != value for key, value in wanted.items()) or not same_images(run, side, metric):
+            continue
+        if (diff is None or kept_text(client, run, DIFF_FILE) == diff) and has_predictions(client, run, metric):
             found[int(seed)] = run
     return found
 
 
-def _tags_agree(run: Run, side: Side, code: dict[str, str]) -> bool:
+def wanted_tags(side: Side) -> dict[str, str]:
+    """Return the tags of versions that a run has to have."""
     machine = machine_tags(str(side.plan.trainer.strategy.root_device))
-    wanted = {key: value for key, value in machine.items() if key.startswith(VERSION) or key == Tag.PYTHON}
-    wanted |= {Tag.COMMIT: code[Tag.COMMIT]} if code else {}
-    tags = run.data.tags
-    device = tags.get(Tag.DEVICE, "").split(":")[0] == machine[Tag.DEVICE].split(":")[0]
-    return device and all(tags.get(key) == value for key, value in wanted.items())
+    return {key: value for key, value in machine.items() if key.startswith(VERSION) or key == Tag.SOURCE}
+
+
+def same_images(run: Run, side: Side, metric: str) -> bool:
+    """Return whether a run had the side's images; the test images count where the metric is of them."""
+    if metric.startswith(VALIDATION):
+        return run.data.tags.get(Tag.TRAINING_IMAGES) == side.plan.data.training_digest
+    return data_digest(run) == side.plan.data.digest
 
 
 def data_digest(run: Run) -> str | None:

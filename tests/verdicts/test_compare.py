@@ -1,0 +1,107 @@
+"""What compare.py says and leaves, with real trainings on the digits and a real store."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from cnnlab.verdicts.sides import is_run
+from commands import run
+
+TINY = "model=dnn trainer.max_epochs=1"
+WEAK, STRONG = f"{TINY} optimizer.lr=1e-6", f"{TINY} optimizer.lr=0.01"
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A folder with one comparison of a setting that learns nothing with one that learns; and what it said."""
+    folder = tmp_path_factory.mktemp("compared")
+    done = run(folder, "compare.py", f"a={WEAK}", f"b={STRONG}")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def client_of(folder: Path) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+
+
+def runs_of(folder: Path) -> dict[str, list[mlflow.entities.Run]]:
+    """Runs by what they are in a comparison."""
+    client = client_of(folder)
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    found: dict[str, list[mlflow.entities.Run]] = {}
+    for item in client.search_runs(ids, max_results=1000):
+        found.setdefault(item.data.tags.get("sweep.role", ""), []).append(item)
+    return found
+
+
+def verdict_of(folder: Path) -> dict:
+    (file,) = folder.glob("outputs/*/*/verdict.json")
+    return json.loads(file.read_text())
+
+
+def test_the_better_one_is_found_and_no_more_is_trained_than_that_takes(compared):
+    folder, said = compared
+    kept = verdict_of(folder)
+    assert kept["gain"]["answer"] == "better" and 3 <= len(kept["pairs"]) < 8
+    assert f"verdict       {kept['verdict']}\n" in said
+    assert kept["verdict"].startswith("B better by 0.") and "(95 %)" in kept["verdict"]
+    contenders = runs_of(folder)["contender"]
+    assert len(contenders) == 2 * len(kept["pairs"])
+    assert {item.info.status for item in contenders} == {"FINISHED"}
+
+
+def test_both_sides_have_the_same_seeds_and_splits_and_the_kept_checkpoints_metric_counts(compared):
+    folder, _ = compared
+    runs = {item.info.run_id: item for item in runs_of(folder)["contender"]}
+    for pair in verdict_of(folder)["pairs"]:
+        a, b = (runs[item] for item in pair["runs"])
+        assert a.data.tags["seed"] == b.data.tags["seed"] == str(pair["seeds"][0])
+        assert a.data.tags["images"] == b.data.tags["images"]
+        assert pair["values"] == [a.data.metrics["best/val/acc"], b.data.metrics["best/val/acc"]]
+        assert (a.data.params["optimizer.lr"], b.data.params["optimizer.lr"]) == ("1e-06", "0.01")
+    started = sorted(runs.values(), key=lambda item: item.info.start_time)
+    assert [item.info.run_name for item in started[:4]] == ["a-seed0", "b-seed0", "a-seed1", "b-seed1"]
+
+
+def test_the_verdict_is_kept_in_one_run_above_the_trainings(compared):
+    folder, _ = compared
+    runs = runs_of(folder)
+    (parent,) = runs["comparison"]
+    kept = verdict_of(folder)
+    assert parent.data.tags["compare.verdict"] == kept["verdict"] and parent.info.status == "FINISHED"
+    assert parent.data.metrics["compare/gain"] == pytest.approx(kept["gain"]["mean"])
+    assert {item.data.tags["mlflow.parentRunId"] for item in runs["contender"]} == {parent.info.run_id}
+    names = {item.path for item in client_of(folder).list_artifacts(parent.info.run_id)}
+    assert names == {"verdict.json", "pairs.csv", "flips.png"}
+    (table,) = folder.glob("outputs/*/*/pairs.csv")
+    rows = list(csv.DictReader(table.open()))
+    assert [float(row["difference"]) for row in rows] == pytest.approx(
+        [pair["values"][1] - pair["values"][0] for pair in kept["pairs"]]
+    )
+    images = kept["images"]
+    assert images["count"] == 144 and images["difference"][1] == pytest.approx(kept["gain"]["mean"], abs=1e-6)
+    assert images["more_b"] > images["more_a"] and images["mcnemar"] < 0.001
+
+
+def test_what_is_tracked_already_is_taken_and_the_verdict_is_the_same(compared):
+    folder, said = compared
+    before = len(runs_of(folder)["contender"])
+    again = run(folder, "compare.py", f"a={WEAK}", f"b={STRONG}", "compare.max_seeds=9")
+    assert again.returncode == 0, again.stderr
+    assert f"{before} trainings are tracked already and are taken" in again.stdout
+    assert "B better by" in again.stdout and len(runs_of(folder)["contender"]) == before
+    lines = [line for line in said.splitlines() if line.startswith("seed ")]
+    assert lines and [line.split(";")[0] in again.stdout for line in lines] == [True] * len(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("last", True), ("0123456789abcdef", True), ("model=mlp", False), ("model=mlp seed=1", False), ("+a=1", False)],
+)
+def test_one_word_is_a_run(text, meant):
+    assert is_run(text) == meant
