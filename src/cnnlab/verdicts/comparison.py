@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from cnnlab.job import Job
 from cnnlab.settings.comparing import Compare, Comparing
-from cnnlab.tracking.provenance import source_digest
+from cnnlab.tracking.provenance import code_tags, source_digest, uncommitted_diff
 from cnnlab.tracking.run import TrackedRun
+from cnnlab.tracking.schema import Tag
 from cnnlab.verdicts.decision import Finding, Rule, find
 from cnnlab.verdicts.pairs import Pair, Pairs, gain
 from cnnlab.verdicts.sides import Side, direction
@@ -38,7 +40,9 @@ class Comparison:
 def definition(asked: Comparing, a: Side, b: Side) -> dict[str, object]:
     """Return what two launches have in common that are the same comparison."""
     settings = asked.compare
-    code = {"source": source_digest()}
+    code: dict[str, object] = {"source": source_digest()}
+    if a.own or b.own:
+        code["own"] = [code_tags(Path.cwd()).get(Tag.COMMIT), uncommitted_diff(Path.cwd())]
     design = [settings.seed, settings.min_seeds, settings.max_seeds, settings.alpha, settings.delta]
     sides = {side.name: [side.digest, side.plan.data.training_digest] for side in (a, b)}
     return {"metric": asked.metric, "design": design, **sides, **code}

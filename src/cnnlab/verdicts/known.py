@@ -9,7 +9,6 @@ import mlflow
 from mlflow.entities import Run
 
 from cnnlab.errors import UsageError
-from cnnlab.settings.base import flatten
 from cnnlab.tracking.find import kept_text, open_client, results
 from cnnlab.tracking.provenance import code_tags, machine_tags, uncommitted_diff
 from cnnlab.tracking.schema import DIFF_FILE, PREDICTIONS_FILE, VALIDATION, VALIDATION_PREDICTIONS_FILE, VERSION, Tag
@@ -27,9 +26,8 @@ def known_runs(side: Side, seeds: list[int], metric: str) -> dict[int, Run]:
         client = open_client(side.settings.tracking.uri)
     except UsageError:  # nothing was tracked yet
         return {}
-    own = any(key.endswith("_target_") for key in flatten(side.settings.plain()))
-    code = code_tags(Path.cwd()) if own else {}
-    if own and not code:
+    code = code_tags(Path.cwd()) if side.own else {}
+    if side.own and not code:
         return {}
     wanted = wanted_tags(side) | ({Tag.COMMIT: code[Tag.COMMIT]} if code else {})
     diff = uncommitted_diff(Path.cwd()) if code else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from hydra.errors import HydraException
@@ -16,15 +16,18 @@ from cnnlab.compose import composing_error
 from cnnlab.data.images import ImageData
 from cnnlab.errors import UsageError, collect, shown, unknown
 from cnnlab.job import Job, compose_job
-from cnnlab.plan import Plan, make_plan
+from cnnlab.plan import Plan, make_plan, read_training
 from cnnlab.quoting import quote_texts
+from cnnlab.settings.base import flatten
 from cnnlab.settings.commands import Training, unknown_monitor
 from cnnlab.settings.comparing import Comparing
+from cnnlab.settings.read import resolve
 from cnnlab.sweeps.order import check_devices
 from cnnlab.sweeps.setup import DatasetCache
 from cnnlab.tracking.schema import VALIDATION, Direction
 
 TEST = "test/"
+SEALED = "dataset.sealed"  # true for a metric of validation: such a comparison opens no test split
 # What a side does not say: it is the comparison's.
 OURS = {"seed": "the seeds are common to both sides: compare.seed", "tracking.uri": "give tracking.uri itself"}
 # What is kept of a training beside its numbers, checkpoint and predictions costs time and is no part of the answer.
@@ -42,6 +45,11 @@ class Side:
     plan: Plan
     digest: str  # of the settings, without the seed
 
+    @property
+    def own(self) -> bool:
+        """Whether code of the user's own takes part."""
+        return any(key.endswith("_target_") for key in flatten(self.settings.plain()))
+
 
 def is_run(text: object) -> bool:
     """Return whether a side names a run, and not settings: one word without a `=`."""
@@ -52,7 +60,7 @@ def is_run(text: object) -> bool:
 def read_sides(asked: Comparing, job: Job) -> tuple[Side, Side]:
     """Return both sides; raises UsageError with every problem of both, each line naming its side."""
     problems: list[str] = []
-    data = DatasetCache(test=asked.metric.startswith(TEST))
+    data = DatasetCache(test=True)
     texts = (("a", str(asked.a)), ("b", str(asked.b)))
     a, b = (collect(problems, read_side, name, text, asked, job, data) for name, text in texts)
     if a and b:
@@ -82,6 +90,10 @@ def read_side(name: str, text: str, asked: Comparing, job: Job, data: DatasetCac
         config = wanted.config.copy()
         for key, value in ({"tracking.uri": asked.tracking.uri, "like": None} | LEAN).items():
             OmegaConf.update(config, key, value)
+        if asked.metric.startswith(VALIDATION) and not settings.dataset.sealed:
+            OmegaConf.update(config, SEALED, True)
+            wanted = replace(wanted, overrides=(*wanted.overrides, f"{SEALED}=true"))
+            settings = read_training(resolve(config), data)
         if devices := check_devices(settings.trainer, "compare.n_workers"):
             raise UsageError(*devices)
         plan = make_plan(settings, job.folder, data)
@@ -105,6 +117,8 @@ def check_pair(a: Side, b: Side, metric: str) -> list[str]:
     for side in (a, b):
         if (line := check_metric(metric, side.settings.monitors)) is not None:
             problems.append(f"{side.name}: {line}")
+        elif metric.startswith(TEST) and side.settings.dataset.sealed:
+            problems.append(f"{side.name}: metric={metric!r} needs the test split, but {SEALED}=true")
         elif metric.startswith(VALIDATION) and not len(side.plan.data_module.validation_index):
             problems.append(
                 f"{side.name}: metric={metric!r} needs a validation split, but dataset.validation.fraction=0; "
