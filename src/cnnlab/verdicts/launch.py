@@ -11,7 +11,7 @@ from cnnlab.console import console
 from cnnlab.errors import UsageError
 from cnnlab.own_path import written
 from cnnlab.settings.comparing import Compare
-from cnnlab.settings.sweep import Contender, Sweep, WorkerOrder
+from cnnlab.settings.sweep import Constraints, Contender, Sweep, WorkerOrder
 from cnnlab.sweeps.repeat import training_overrides
 from cnnlab.sweeps.study import requeue_dead
 from cnnlab.sweeps.workers import WorkerPool, WorkersFailed
@@ -34,6 +34,9 @@ def queue_settings(settings: Compare, name: str) -> Sweep:
         objective=GOALS,
         seeds=1,
         final_seeds=0,
+        minutes=None,
+        first=(),
+        constraints=Constraints(parameters=None, latency=None),
         storage=settings.storage,
         heartbeat=settings.heartbeat,
         grace=settings.grace,
@@ -110,6 +113,7 @@ def work_order(this: Comparison, since: int) -> WorkerOrder:
         search=None,
         config=contenders[A].config,
         overrides=contenders[A].overrides,
+        choices={},
         contenders={A: contenders[A], B: contenders[B]},
         waits=True,
         chosen=(),
