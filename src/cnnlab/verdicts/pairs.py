@@ -92,10 +92,10 @@ class Pairs:
 
     def queue(self, pairs: int) -> None:
         """Queue what is missing of the first `pairs` pairs, A and B in turn."""
-        there = self.runs()
         with self.lock.held():
             trials = counted(self.study.get_trials(deepcopy=False))
             coming = {key_of(trial) for trial in trials if trial.state in (TrialState.WAITING, TrialState.RUNNING)}
+            there = self.runs()  # behind the former: what ends between the two is there, and not lost to both
             for place in range(min(pairs, len(self.seeds))):
                 for side, seed in self.keys(place):
                     if (side, seed) not in there and (side, seed) not in coming:
