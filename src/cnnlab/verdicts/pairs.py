@@ -116,6 +116,6 @@ class Pairs:
 
 
 def key_of(trial: FrozenTrial) -> Key:
-    """Return the side and the seed of a trial, also of one that waits."""
-    values = trial.params or trial.system_attrs.get("fixed_params", {})
-    return str(values.get(SIDE)), int(values.get(SEED, -1))
+    """Return the side and the seed that a trial was queued with: its own parameters come one after the other."""
+    values = trial.system_attrs["fixed_params"]
+    return str(values[SIDE]), int(values[SEED])
