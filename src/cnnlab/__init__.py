@@ -1,14 +1,14 @@
-"""A research harness for small image classifiers: from cnnlab import train, sweep, evaluate, predict, load."""
+"""A research harness for small image classifiers: from cnnlab import train, sweep, compare, evaluate, predict, load."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cnnlab.library import evaluate, export, load, predict, sweep, train
+    from cnnlab.library import compare, evaluate, export, load, predict, sweep, train
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "export", "load", "predict", "sweep", "train"]
+__all__ = ["compare", "evaluate", "export", "load", "predict", "sweep", "train"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,6 +1,6 @@
 """What the commands do, called from a notebook or a program; arguments are those of the command line.
 
-    from cnnlab import train, evaluate, predict, load
+    from cnnlab import train, compare, evaluate, predict, load
 
     result = train("model=deep_cnn", "trainer.max_epochs=3")
     result.metrics["test/acc"], result.history, result.model(images)
@@ -46,6 +46,7 @@ from cnnlab.start import own_folder
 from cnnlab.sweeps.run import sweep as run_sweep
 from cnnlab.tracking.schema import BEST, Metric
 from cnnlab.tracking.store import absolute_uri
+from cnnlab.verdicts.run import compare as run_comparison
 
 ONE_AT_A_TIME = threading.RLock()
 Folder = str | os.PathLike[str]
@@ -138,6 +139,27 @@ class SweepRun:
     tested: pd.DataFrame
 
 
+@dataclass(frozen=True)
+class ComparedRun:
+    """What a comparison has found; `pairs` has a row a pair.
+
+    `answer` is 'better', 'worse' or 'no worse' of B, or 'indistinguishable'; `gain` is by how much B is better on
+    average, whichever way of the metric that is, and `interval` holds the true one. All three are None for a single
+    pair of runs.
+    """
+
+    verdict: str
+    answer: str | None
+    gain: float | None
+    interval: tuple[float, float] | None
+    pairs: pd.DataFrame
+    run_id: str
+    folder: Path
+
+    def __repr__(self) -> str:
+        return f"<comparison {self.run_id}: {self.verdict}>"
+
+
 def train(*overrides: str, config_dir: Folder | None = None, folder: Folder | None = None) -> TrainedRun:
     """Train, track and test one classifier, as `python train.py OVERRIDES` does.
 
@@ -177,6 +199,22 @@ def sweep(*overrides: str, config_dir: Folder | None = None, folder: Folder | No
         found.best_values,
         pd.read_csv(found.folder / "trials.csv"),
         pd.DataFrame(list(found.tested)),
+    )
+
+
+def compare(*overrides: str, config_dir: Folder | None = None, folder: Folder | None = None) -> ComparedRun:
+    """Say whether B is better than A, as `python compare.py OVERRIDES` does: compare("a=model=mlp", "b=model=dnn")."""
+    with asked("compare", overrides, config_dir, folder) as job:
+        found = run_comparison(job)
+    finding = found.finding
+    return ComparedRun(
+        verdict=found.sentence,
+        answer=str(finding.answer) if finding else None,
+        gain=finding.mean if finding else None,
+        interval=(finding.low, finding.high) if finding else None,
+        pairs=pd.read_csv(found.folder / "pairs.csv"),
+        run_id=found.run_id,
+        folder=found.folder,
     )
 
 

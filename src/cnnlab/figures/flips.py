@@ -67,12 +67,14 @@ def draw_flips(path: Path, images: Tensor, flips: Flips, names: Sequence[str], c
     `images` are uint8 [M, C, H, W], where `flips.index` says which are meant.
     """
     drawn = blocks(flips.b_right - flips.a_right, count)
-    figure = new_figure(1.35 * COLUMNS, sum(1.7 * block.rows + 0.5 for block in drawn))
+    figure = new_figure(1.35 * COLUMNS, sum(1.6 * block.rows + 0.5 for block in drawn))
     heights = [block.rows + 0.3 for block in drawn]
     parts = figure.subfigures(len(drawn), 1, squeeze=False, height_ratios=heights)
     for part, block in zip(parts.flat, drawn, strict=True):
-        top = 1 - 0.65 / (1.7 * block.rows + 0.5)
-        grid = part.subplots(block.rows, COLUMNS, squeeze=False, gridspec_kw={"hspace": 0.5, "top": top})
+        top = 1 - 0.65 / (1.6 * block.rows + 0.5)
+        grid = part.subplots(
+            block.rows, COLUMNS, squeeze=False, gridspec_kw={"hspace": 0.4, "bottom": 0.06, "top": top}
+        )
         for axes in grid.flat[block.shown :]:
             axes.set_visible(False)
         for axes, place in zip(grid.flat, block.places[: block.shown], strict=False):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from cnnlab.job import Job
+from cnnlab.own_path import written
 from cnnlab.settings.comparing import Compare, Comparing
+from cnnlab.start import typed
 from cnnlab.tracking.provenance import code_tags, source_digest, uncommitted_diff
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import Tag
@@ -35,6 +38,13 @@ class Comparison:
         """Return what the pairs say."""
         better = direction(self.asked.metric, self.a.settings)
         return find([gain(pair, better) for pair in pairs], self.rule)
+
+
+def command_of(job: Job, asked: Comparing) -> str:
+    """Return the command as a shell takes it, each side in one pair of quotes."""
+    others = [item for item in job.overrides if item.partition("=")[0] not in ("a", "b")]
+    sides = [f"a={asked.a}", f"b={asked.b}"]
+    return shlex.join([*typed("compare").split(), *written(job.own_folder), *sides, *others])
 
 
 def definition(asked: Comparing, a: Side, b: Side) -> dict[str, object]:

@@ -18,6 +18,7 @@ from cnnlab.tracking.provenance import code_tags
 from cnnlab.tracking.run import open_run
 from cnnlab.tracking.schema import MEASURES, MONITORS, Direction, Role, Tag
 from cnnlab.verdicts.boundaries import Design
+from cnnlab.verdicts.comparison import command_of
 from cnnlab.verdicts.decision import Rule, look
 from cnnlab.verdicts.known import data_digest, has_predictions
 from cnnlab.verdicts.pairs import Pair, gain
@@ -62,7 +63,7 @@ def compare_runs(asked: Comparing, job: Job) -> Verdict:
             parent=parent,
             folder=job.folder,
             experiment=parent.experiment_id,
-            command=job.command,
+            command=command_of(job, asked),
         )
         return finish(judged, time.perf_counter() - started)
 
@@ -127,7 +128,11 @@ def pair_of(metric: str, a: Run, b: Run) -> Pair:
 
 def tags_of(asked: Comparing, job: Job, a: Run) -> dict[str, str]:
     """Return the tags of a comparison's run."""
-    tags: dict[str, str] = {Tag.ROLE: Role.COMPARISON, Tag.COMMAND: job.command, Tag.COMPARED_METRIC: asked.metric}
+    tags: dict[str, str] = {
+        Tag.ROLE: Role.COMPARISON,
+        Tag.COMMAND: command_of(job, asked),
+        Tag.COMPARED_METRIC: asked.metric,
+    }
     tags |= {Tag.COMPARED_A: str(asked.a), Tag.COMPARED_B: str(asked.b)}
     return tags | {Tag.DATASET: a.data.tags.get(Tag.DATASET, "")} | code_tags(Path.cwd())
 

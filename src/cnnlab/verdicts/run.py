@@ -24,7 +24,7 @@ from cnnlab.tracking.provenance import code_tags
 from cnnlab.tracking.run import TrackedRun, create_run, open_run
 from cnnlab.tracking.schema import VALIDATION, Role, Tag
 from cnnlab.verdicts.boundaries import Design
-from cnnlab.verdicts.comparison import Comparison, definition
+from cnnlab.verdicts.comparison import Comparison, command_of, definition
 from cnnlab.verdicts.decision import Rule
 from cnnlab.verdicts.existing import compare_runs
 from cnnlab.verdicts.known import known_runs
@@ -79,7 +79,7 @@ def compare(job: Job) -> Verdict:
             found = train_pairs(this)
         except Interruption as interruption:
             interruption.add_note(f"MLflow run {parent.run_id} is KILLED; the same command continues the comparison:")
-            interruption.add_note(job.command)
+            interruption.add_note(command_of(job, asked))
             raise
         judged = Judged(
             asked=asked,
@@ -91,7 +91,7 @@ def compare(job: Job) -> Verdict:
             parent=parent,
             folder=job.folder,
             experiment=parent.experiment_id,
-            command=job.command,
+            command=command_of(job, asked),
         )
         return finish(judged, time.perf_counter() - started)
 
@@ -101,7 +101,7 @@ def open_parent(
     job: Job, asked: Comparing, a: Side, b: Side, study: optuna.Study, lock: StudyLock
 ) -> Iterator[TrackedRun]:
     """Open the MLflow run of the comparison, the same one in every launch; the trainings are its children."""
-    tags: dict[str, str] = {Tag.ROLE: Role.COMPARISON, Tag.STUDY: study.study_name, Tag.COMMAND: job.command}
+    tags: dict[str, str] = {Tag.ROLE: Role.COMPARISON, Tag.STUDY: study.study_name, Tag.COMMAND: command_of(job, asked)}
     tags |= {Tag.COMPARED_A: str(asked.a), Tag.COMPARED_B: str(asked.b), Tag.COMPARED_METRIC: asked.metric}
     tags |= {Tag.DATASET: a.settings.dataset.name} | code_tags(Path.cwd())
     changes = {"uri": asked.tracking.uri, "run_name": f"compare {a.name} {b.name}", "system_metrics": False}
