@@ -16,6 +16,7 @@ from cnnlab.classifier import Classifier
 from cnnlab.data.batches import Batches
 from cnnlab.errors import UsageError, shown
 from cnnlab.metrics import Predictions
+from cnnlab.settings.base import digest
 from cnnlab.settings.commands import Evaluation
 
 # Down and right, in pixels.
@@ -62,6 +63,14 @@ def find_members(settings: Evaluation) -> list[Saved]:
     if problems:
         raise UsageError(*problems)
     return members
+
+
+def settings_of(members: Sequence[Saved], tta: str) -> str:
+    """Return the digest of the settings that give these answers: a single classifier's as trained, '' if not known."""
+    digests = sorted(member.description.settings or "" for member in members)
+    if len(members) == 1 and tta == "none":
+        return digests[0]
+    return digest({"members": digests, "tta": tta})
 
 
 def _lacking(member: Saved, first: Saved) -> str:

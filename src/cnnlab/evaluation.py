@@ -18,9 +18,9 @@ from cnnlab.classifier import Classifier
 from cnnlab.console import console, show_closing
 from cnnlab.data import load
 from cnnlab.data.batches import Batches
-from cnnlab.data.images import ImageData
+from cnnlab.data.images import ImageData, digest
 from cnnlab.data.split import divide
-from cnnlab.ensemble import averaged, describe_members, find_members, keep_members
+from cnnlab.ensemble import averaged, describe_members, find_members, keep_members, settings_of
 from cnnlab.errors import UsageError, refused
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.job import Job
@@ -29,6 +29,7 @@ from cnnlab.settings.commands import Choice, Evaluation
 from cnnlab.settings.dataset import ImageFolder, OwnImages
 from cnnlab.settings.description import Description, KeptImages
 from cnnlab.settings.read import read
+from cnnlab.tracking.ledger import Reading, record
 from cnnlab.tracking.run import TrackedRun, tracked_run
 from cnnlab.tracking.schema import Tag
 
@@ -53,8 +54,8 @@ def evaluate(job: Job) -> dict[str, float]:
     images, labels = common_split(members, data, split)
     if change := describe_change(data, saved.description.images):
         console.print(change, soft_wrap=True, markup=False)
-    for run in opened:
-        run.set_tags({Tag.UNSEALED: datetime.now(UTC).isoformat(timespec="seconds")})
+    if split == "test":
+        keep_reading(settings, members, data, (images, labels), opened)
     several, notes = len(members) > 1, []
     if several or settings.tta != "none":
         together = averaged(members, images, labels, settings.tta, settings.batch_size)
@@ -97,6 +98,26 @@ def evaluate(job: Job) -> dict[str, float]:
             console.print(note, soft_wrap=True)
     show_closing(rows)
     return metrics
+
+
+def keep_reading(
+    settings: Evaluation,
+    members: Sequence[Saved],
+    data: ImageData,
+    split: tuple[Tensor, Tensor],
+    opened: Sequence[TrackedRun],
+) -> None:
+    """Let the ledger know, before the test split is read, and the runs whose seal is `opened`.
+
+    Several members are one reader, of settings of its own, kept with the first of them.
+    """
+    reading = Reading(
+        "evaluate", data.name, data.digest, digest(*split), len(split[1]), settings_of(members, settings.tta)
+    )
+    if said := record(settings.tracking.uri, members[0].run_id, reading, unseals=bool(opened)):
+        console.print(said, soft_wrap=True, markup=False)
+    for run in opened:
+        run.set_tags({Tag.UNSEALED: datetime.now(UTC).isoformat(timespec="seconds")})
 
 
 def common_split(members: Sequence[Saved], data: ImageData, split: str) -> tuple[Tensor, Tensor]:

@@ -178,6 +178,7 @@ def build_classifier(
         input_shape=data.input_shape,
         class_names=data.class_names,
         images=images,
+        settings=settings.digest(start.digest),
         loss="own" if isinstance(settings.loss, Own) else "cross_entropy",
         frame=astuple(frame) if frame else None,
         border=border,

@@ -24,6 +24,7 @@ from cnnlab.settings.training import measured
 from cnnlab.start import typed
 from cnnlab.stopping import keeping_best
 from cnnlab.tracking.history import at_epoch, epoch_history
+from cnnlab.tracking.ledger import Door, Reading
 from cnnlab.tracking.logger import EpochSink
 from cnnlab.tracking.own_code import keep_own_code
 from cnnlab.tracking.provenance import (
@@ -69,7 +70,7 @@ def train(job: Job) -> Result | None:
     with open_run(settings.tracking, tags) if plan.trainer.is_global_zero else nullcontext() as run:
         if run is None:  # another process of this training has the run
             fit(plan, [])
-            test_best(plan)
+            test_best(plan, None)
             return None
         for line in origin.describe(settings) if origin else ():
             console.print(line, soft_wrap=True, markup=False)
@@ -88,17 +89,19 @@ def train_and_test(
     folder: Path,
     listeners: Sequence[EpochSink] = (),
     own_folder: Path | None = None,
+    door: Door = "train",
 ) -> Result:
     """Train a plan in an open run, test the best checkpoint and keep all there is to keep.
 
-    `listeners` are told of each epoch, after the run has recorded it; `own_folder` is the user's own configuration.
+    `listeners` are told of each epoch, after the run has recorded it; `own_folder` is the user's own configuration,
+    `door` what the ledger of the test split says.
     """
     record_start(run, plan)
     for name in keep_own_code(run, plan.settings.plain(), own_folder):
         console.print(f"too large to be kept with the run: {name}", soft_wrap=True, markup=False)
     history: dict[int, Mapping[str, float]] = {}
     seconds = fit(plan, [run.log_metrics, *listeners, history.__setitem__])
-    metrics, best_epoch = test_best(plan)
+    metrics, best_epoch = test_best(plan, run, door)
     return keep(run, plan, Result(run.run_id, folder, plan, best_epoch, seconds, metrics, history))
 
 
@@ -115,11 +118,12 @@ def fit(plan: Plan, listeners: Sequence[EpochSink], state: Path | None = None) -
     return time.perf_counter() - started
 
 
-def test_best(plan: Plan) -> tuple[dict[str, float], int]:
+def test_best(plan: Plan, run: TrackedRun | None, door: Door = "train") -> tuple[dict[str, float], int]:
     """Load the best checkpoint's weights and return the metrics of the test split, which is measured here, once a run.
 
     Also returns the epoch, counted from 1, after which the checkpoint was written. Of a sealed dataset validation is
-    measured instead, for its predictions; there are no metrics then.
+    measured instead, for its predictions; there are no metrics then. The run, which the first process has, keeps first
+    that the test split is read.
 
     Not through the trainer's `ckpt_path`: where weights are averaged, that restores those training would continue with,
     and not the averaged ones, which were validated.
@@ -131,6 +135,10 @@ def test_best(plan: Plan) -> tuple[dict[str, float], int]:
         if plan.data_module.sizes["validation"]:
             plan.trainer.validate(plan.classifier, plan.data_module, verbose=False)
         return {}, best_epoch
+    if run is not None:
+        data, settings = plan.data, plan.settings.digest(plan.start.digest)
+        reading = Reading(door, data.name, data.digest, data.test_digest, len(data.test_labels), settings)
+        run.set_tags(reading.tags())
     tested = plan.trainer.test(plan.classifier, plan.data_module, verbose=False)[0]
     return {name: value for name, value in tested.items() if name.startswith("test/")}, best_epoch
 

@@ -13,7 +13,7 @@ import pytest
 
 from cnnlab.errors import UsageError
 from cnnlab.report.__main__ import main, parse_since
-from cnnlab.report.read import read_runs
+from cnnlab.report.read import read_store
 from cnnlab.tracking.schema import Role, Tag
 from cnnlab.tracking.store import prepare
 
@@ -149,7 +149,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(store, capsys, options, words):
 
 
 def test_reads_results_alone(store):
-    runs = read_runs(store.tracking_uri)
+    runs = read_store(store.tracking_uri).runs
     assert len(runs) == 5, "three seeds, one running, one of another dataset; nothing deleted or of another program"
     assert all("best/val/acc" not in run.metrics for run in runs), "no number is no number"
     assert {run.experiment for run in runs} == {"mnist", "digits"}

@@ -15,7 +15,7 @@ import pytest
 from optuna.trial import TrialState
 
 from cnnlab.report.leaderboard import make_rows
-from cnnlab.report.read import read_runs
+from cnnlab.report.read import read_store
 from cnnlab.sweeps.storage import RUN
 from cnnlab.sweeps.study import RESULT, counted
 from sweep_commands import ROOT, reported, run, start, study_in, tracked, tracked_runs
@@ -188,7 +188,7 @@ def typed(folder, command: str):
 def test_the_leaderboard_repeats_the_winner(swept, tmp_path):
     folder, _, _ = swept
     _, _, finals = runs_by_role(folder)
-    (row,) = make_rows(read_runs(f"sqlite:///{folder}/mlruns/mlflow.db"))
+    (row,) = make_rows(read_store(f"sqlite:///{folder}/mlruns/mlflow.db").runs)
     assert set(row.run_ids) == {found.info.run_id for found in finals}
     repeated = typed(tmp_path, row.command)
     assert sorted(run.data.metrics["test/acc"] for run in repeated) == sorted(row.test_accuracy.values)
@@ -200,7 +200,7 @@ def test_the_leaderboard_repeats_the_best_trial_of_a_sweep_without_a_winner(tmp_
     lists = ["search=none", '+search.model.hidden_units.1="choice(8, 16)"']
     run(folder, *lists, '+search.optimizer.lr="interval(0.01, 0.02)"', "sweep.n_trials=3", "seed=4")
     best = study_in(folder).best_trial
-    (row,) = make_rows(read_runs(f"sqlite:///{folder}/mlruns/mlflow.db"))
+    (row,) = make_rows(read_store(f"sqlite:///{folder}/mlruns/mlflow.db").runs)
     assert row.run_ids == (best.user_attrs[RUN],)
     assert row.test_accuracy is None
     (repeated,) = typed(elsewhere, row.command)

@@ -48,15 +48,21 @@ class ImageData:
     @cached_property
     def digest(self) -> str:
         """16 hexadecimal digits that change with any pixel, label or shape of either split."""
-        return _digest(self.train_images, self.train_labels, self.test_images, self.test_labels)
+        return digest(self.train_images, self.train_labels, self.test_images, self.test_labels)
 
     @cached_property
     def training_digest(self) -> str:
         """The same of the training images alone, with validation: known also where the test split is not read."""
-        return _digest(self.train_images, self.train_labels)
+        return digest(self.train_images, self.train_labels)
+
+    @cached_property
+    def test_digest(self) -> str:
+        """The same of the test split alone."""
+        return digest(self.test_images, self.test_labels)
 
 
-def _digest(*tensors: Tensor) -> str:
+def digest(*tensors: Tensor) -> str:
+    """Return 16 hexadecimal digits that change with any value or shape of the tensors."""
     content = hashlib.blake2b(digest_size=8)
     for tensor in tensors:
         content.update(repr(tuple(tensor.shape)).encode())

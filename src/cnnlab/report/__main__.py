@@ -80,11 +80,13 @@ def report(options: argparse.Namespace, since: datetime | None) -> str:
     """Return the leaderboard as Markdown after writing both files; raises UsageError for unknown filters."""
     # Imports MLflow: --help must not wait for it.
     from cnnlab.report.leaderboard import make_rows
-    from cnnlab.report.read import read_runs
+    from cnnlab.report.ledger import accounts
+    from cnnlab.report.read import read_store
     from cnnlab.report.screen import as_table
     from cnnlab.report.write import as_csv, as_markdown
 
-    runs = read_runs(options.uri)
+    found = read_store(options.uri)
+    runs = found.runs
     status = next((name for name in STATUSES if name.lower() == options.status.lower()), None)
     recipes = {run.tags[Tag.EXPERIMENT] for run in runs if Tag.EXPERIMENT in run.tags}
     experiments = {run.experiment for run in runs} | recipes
@@ -114,7 +116,8 @@ def report(options: argparse.Namespace, since: datetime | None) -> str:
     machines = sorted({machine(run.tags) for run in kept if run.run_id in counted} - {""})
     selection = f"{len(counted):,} of {len(runs):,} results and sweeps, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     origin = f"{program()} {shlex.join(given(options))}"
-    text = as_markdown(rows, selection, origin, machines)
+    ledger = [str(account) for account in accounts(found.readings, options.dataset)]
+    text = as_markdown(rows, selection, origin, machines, ledger)
     for path, content in ((options.output, text), (options.csv, as_csv(rows))):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +126,7 @@ def report(options: argparse.Namespace, since: datetime | None) -> str:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from error
     how = options.format or (TABLE if sys.stdout.isatty() else MARKDOWN)
     if how == TABLE:
-        return as_table(rows, selection, machines, shutil.get_terminal_size().columns)
+        return as_table(rows, selection, machines, ledger, shutil.get_terminal_size().columns)
     return text if how == MARKDOWN else as_csv(rows).rstrip("\n")
 
 

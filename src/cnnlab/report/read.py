@@ -1,4 +1,4 @@
-"""The runs that a leaderboard counts."""
+"""The runs that a leaderboard counts, and the readings of the test splits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import mlflow
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
-from cnnlab.tracking.find import open_client, results, search
-from cnnlab.tracking.schema import Role, Tag
+from cnnlab.tracking.find import open_client, search
+from cnnlab.tracking.ledger import Reading, readings_of
+from cnnlab.tracking.schema import Role, Tag, is_result
 
 
 @dataclass
@@ -25,19 +26,31 @@ class Facts:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def read_runs(uri: str) -> list[Facts]:
-    """Return every result and every sweep that is not deleted, and of a sweep without a finished winner its best trial.
+@dataclass(frozen=True)
+class Found:
+    """What a store holds: the runs, and every reading of a test split, also by runs that were deleted."""
+
+    runs: list[Facts]
+    readings: list[Reading]
+
+
+def read_store(uri: str) -> Found:
+    """Return every result and every sweep that is not deleted, of a sweep without a finished winner its best trial, and
+    the readings of test splits.
 
     Raises UsageError where there is no store.
     """
     client = open_client(uri)
-    runs = results()
+    tested = search(f"tags.{Tag.SETTINGS} IS NOT NULL", deleted=True)
+    active = (run for run in tested if run.info.lifecycle_stage == LifecycleStage.ACTIVE)
+    runs = [run for run in active if is_result(run.data.tags)]
     sweeps = search(f"tags.`{Tag.ROLE}` = '{Role.SWEEP}'")
     won = {run.data.tags.get(Tag.PARENT) for run in runs if run.info.status == "FINISHED"}
     best = [sweep.data.tags.get(Tag.BEST_RUN) for sweep in sweeps if sweep.info.run_id not in won]
     trials = [run for run_id in best if run_id and (run := existing(client, run_id))]
     names = {item.experiment_id: item.name for item in client.search_experiments()}
-    return [facts(run, names) for run in (*runs, *trials, *sweeps)]
+    found = [facts(run, names) for run in (*runs, *trials, *sweeps)]
+    return Found(found, [reading for run in tested for reading in readings_of(run)])
 
 
 def existing(client: mlflow.MlflowClient, run_id: str) -> Run | None:

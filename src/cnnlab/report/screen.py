@@ -10,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnlab.report.leaderboard import Row, Spread
+from cnnlab.report.ledger import NOTE as CHANCE
 from cnnlab.report.write import NOTE
 
 NUMBERS = ("test acc", "val acc", "seeds", "epochs\nseconds")
 
 
-def as_table(rows: Sequence[Row], selection: str, machines: Sequence[str], width: int) -> str:
+def as_table(rows: Sequence[Row], selection: str, machines: Sequence[str], ledger: Sequence[str], width: int) -> str:
     """Return the leaderboard for a screen of `width` columns; a command is one line, however long."""
     table = Table(box=box.HORIZONTALS, pad_edge=False, show_edge=False, show_lines=True)
     table.add_column("", justify="right", no_wrap=True)
@@ -36,6 +37,11 @@ def as_table(rows: Sequence[Row], selection: str, machines: Sequence[str], width
             console.print(f"{number}. {row.command}", soft_wrap=True, markup=False)
         if machines:
             console.print("Machines: " + "; ".join(machines), markup=False)
+        if ledger:
+            console.print()
+            for line in ledger:
+                console.print(line, soft_wrap=True)
+            console.print(CHANCE)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 
 from cnnlab.report.leaderboard import Row, Spread
+from cnnlab.report.ledger import NOTE as CHANCE
 
 HEADINGS = (
     "",
@@ -33,8 +34,10 @@ NOTE = (
 )
 
 
-def as_markdown(rows: Sequence[Row], selection: str, origin: str, machines: Sequence[str]) -> str:
-    """Return the table, and below it the command that reproduces each of its rows."""
+def as_markdown(
+    rows: Sequence[Row], selection: str, origin: str, machines: Sequence[str], ledger: Sequence[str]
+) -> str:
+    """Return the table, the command that reproduces each of its rows, and how often the test splits were read."""
     lines = ["# Results", "", f"Written by `{origin}`, not by hand: {selection}.", ""]
     if not rows:
         return "\n".join([*lines, "No runs.", ""])
@@ -52,6 +55,8 @@ def as_markdown(rows: Sequence[Row], selection: str, origin: str, machines: Sequ
     lines += [f"{number}. `{row.command}`" for number, row in enumerate(rows, start=1)]
     if machines:
         lines += ["", "Machines: " + "; ".join(machines) + "."]
+    if ledger:
+        lines += ["", "Ledger of the test splits:", "", *(f"- {line}" for line in ledger), "", CHANCE]
     return "\n".join([*lines, ""])
 
 

@@ -35,6 +35,7 @@ class Description(Section):
     images: KeptImages | None = Field(
         default=None, description="of a user's own images: which were in which split, by content"
     )
+    settings: str | None = Field(default=None, description="digest of the training's settings")
     loss: Literal["cross_entropy", "own"] = Field(
         default="cross_entropy", description="own: training minimized a loss that is not kept"
     )

@@ -28,5 +28,5 @@ class Contest:
             seed = trial.suggest_int(SEED, 0, LARGEST_SEED)
             recipe = self.experiments[side]
             tags: dict[str, str] = {Tag.ROLE: Role.CONTENDER} | ({Tag.EXPERIMENT: recipe} if recipe else {})
-            result, _ = train_result(self.setups[side], trial, seed, tags)
+            result, _ = train_result(self.setups[side], trial, seed, tags, "compare")
         return result.training_seconds

@@ -16,6 +16,7 @@ from cnnlab.start import typed
 from cnnlab.sweeps.setup import Setup, reason_kept
 from cnnlab.sweeps.storage import RUN, SEED, run_name
 from cnnlab.sweeps.study import RESULT
+from cnnlab.tracking.ledger import Door
 from cnnlab.tracking.run import open_run
 from cnnlab.tracking.schema import Metric, Role, Tag
 from cnnlab.training import Result, measures_shown, train_and_test
@@ -38,12 +39,12 @@ class Winner:
         """
         with reason_kept(trial):
             seed = trial.suggest_int(SEED, 0, LARGEST_SEED)
-            _, shown = train_result(self.setup, trial, seed, {Tag.ROLE: Role.WINNER}, self.chosen)
+            _, shown = train_result(self.setup, trial, seed, {Tag.ROLE: Role.WINNER}, "sweep", self.chosen)
         return shown[Metric.TEST_ACCURACY if Metric.TEST_ACCURACY in shown else Metric.VAL_ACCURACY]
 
 
 def train_result(
-    setup: Setup, trial: optuna.Trial, seed: int, tags: Mapping[str, str], chosen: Iterable[str] = ()
+    setup: Setup, trial: optuna.Trial, seed: int, tags: Mapping[str, str], door: Door, chosen: Iterable[str] = ()
 ) -> tuple[Result, dict[str, float]]:
     """Train a setup with a seed as train.py would, as a child of the setup's run; the trial keeps where and what.
 
@@ -63,7 +64,7 @@ def train_result(
     }
     with open_run(settings.tracking, start_tags(plan) | known | dict(tags)) as run:
         trial.set_user_attr(RUN, run.run_id)
-        result = train_and_test(run, plan, folder, own_folder=setup.own_folder)
+        result = train_and_test(run, plan, folder, own_folder=setup.own_folder, door=door)
         shown = measures_shown(result, plan)
         trial.set_user_attr(RESULT, shown)
     return result, shown

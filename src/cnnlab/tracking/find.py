@@ -12,7 +12,7 @@ from urllib.request import url2pathname
 
 import mlflow
 import yaml
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -37,16 +37,19 @@ def open_client(uri: str) -> mlflow.MlflowClient:
         return mlflow.MlflowClient(uri)
 
 
-def search(filter_string: str = "", order_by: list[str] | None = None) -> list[Run]:
+def search(filter_string: str = "", order_by: list[str] | None = None, *, deleted: bool = False) -> list[Run]:
     """Return the runs of all experiments that pass MLflow's filter, the latest first unless `order_by` says otherwise.
 
+    With `deleted` also those that were deleted, alone or with their experiment, and not yet swept up by `mlflow gc`.
     Of the store that was opened last. Raises UsageError for a store out of reach.
     """
     gc.disable()  # a search makes hundreds of objects a run, and the collector would visit them all again and again
     try:
         with patience_of_seconds():
+            view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+            experiments = [item.experiment_id for item in mlflow.search_experiments(view_type=view)]
             found = mlflow.search_runs(
-                search_all_experiments=True, filter_string=filter_string, order_by=order_by, output_format="list"
+                experiments, filter_string, view, order_by=order_by, output_format="list", search_all_experiments=True
             )
     except (MlflowException, SQLAlchemyError) as error:
         raise UsageError(f"the tracking store cannot be read: {one_line(error)}") from error

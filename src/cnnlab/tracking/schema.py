@@ -46,7 +46,7 @@ class Tag(StrEnum):
     """Tags of a run. Those of MLflow's own (`mlflow.*`) carry its names."""
 
     PARENT = "mlflow.parentRunId"  # of trials and winners: the sweep's run
-    ROLE = "sweep.role"  # of every run of a sweep: one of Role; a run of train.py has none
+    ROLE = "sweep.role"  # of every run of a sweep, and of a tested file: one of Role; a run of train.py has none
 
     DATASET = "dataset"  # the names of the configuration's groups
     MODEL = "model"
@@ -99,13 +99,15 @@ class Tag(StrEnum):
 
 
 VERSION = "version."  # + package
+READING = "test.read."  # + moment, of a run whose test split was read: the reading as JSON, a tag each
 
 
 class Role(StrEnum):
-    """What a run of a sweep or of a comparison is there for."""
+    """What a run is there for that is no training of train.py."""
 
     SWEEP = "sweep"  # the sweep itself: it trains nothing
     TRIAL = "trial"  # trained to be compared, not to be kept
+    READING = "reading"  # no training: keeps that a checkpoint file, which belongs to no run, was tested
     WINNER = "winner"  # the best trial trained again and tested: a result like any run of train.py
     COMPARISON = "comparison"  # two settings or runs compared: it trains nothing
     CONTENDER = "contender"  # trained to be compared, and kept: a result like any run of train.py
