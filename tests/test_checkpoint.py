@@ -190,7 +190,7 @@ class TestOldFormat:
     def test_is_read_through_the_old_names(self, checkpoint, content, tmp_path):
         torch.save(self.old(content, "cnnlab.models.ConvNet"), tmp_path / "old.ckpt")
         old, new = load_saved(tmp_path / "old.ckpt"), load_saved(checkpoint)
-        assert old.description == new.description.model_copy(update={"frame": None})
+        assert old.description == new.description.model_copy(update={"frame": None, "settings": None})
         images = torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8)
         torch.testing.assert_close(old.classifier(images), new.classifier(images), rtol=0, atol=0)
 

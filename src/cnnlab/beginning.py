@@ -48,9 +48,9 @@ def start_tags(plan: Plan) -> dict[str, str]:
     known |= {tag: value for tag, value in beginning.items() if value is not None}
     # MLflow keeps the profile of a dataset once, as the first run with these images had it: sizes are the run's own.
     known[str(Tag.IMAGES)] = ", ".join(f"{size} {split}" for split, size in plan.data_module.sizes.items())
+    known[str(Tag.TRAINING_IMAGES)] = plan.data.training_digest
     if plan.data.sealed:
         known[str(Tag.SEALED)] = "true"
-    known[str(Tag.TRAINING_IMAGES)] = plan.data.training_digest
     device = str(plan.trainer.strategy.root_device)
     return known | code_tags(Path.cwd()) | machine_tags(device)
 

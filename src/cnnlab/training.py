@@ -70,7 +70,7 @@ def train(job: Job) -> Result | None:
     with open_run(settings.tracking, tags) if plan.trainer.is_global_zero else nullcontext() as run:
         if run is None:  # another process of this training has the run
             fit(plan, [])
-            test_best(plan, None)
+            test_best(plan)
             return None
         for line in origin.describe(settings) if origin else ():
             console.print(line, soft_wrap=True, markup=False)
@@ -118,7 +118,7 @@ def fit(plan: Plan, listeners: Sequence[EpochSink], state: Path | None = None) -
     return time.perf_counter() - started
 
 
-def test_best(plan: Plan, run: TrackedRun | None, door: Door = "train") -> tuple[dict[str, float], int]:
+def test_best(plan: Plan, run: TrackedRun | None = None, door: Door = "train") -> tuple[dict[str, float], int]:
     """Load the best checkpoint's weights and return the metrics of the test split, which is measured here, once a run.
 
     Also returns the epoch, counted from 1, after which the checkpoint was written. Of a sealed dataset validation is

@@ -8,12 +8,14 @@ import pytest
 
 from cnnlab.report.leaderboard import make_rows
 from cnnlab.report.read import Facts
+from cnnlab.report.screen import as_table
+from cnnlab.report.write import as_markdown
 from cnnlab.tracking.schema import Role, Tag
 
 numbers = itertools.count(1)
 
 
-def a_run(seed=0, accuracy=0.9, *, status="FINISHED", overrides="", metrics=None, **tags) -> Facts:
+def a_run(seed=0, accuracy=0.9, *, status="FINISHED", overrides="", metrics=None, data="", **tags) -> Facts:
     known = {
         "dataset": "mnist",
         "model": "dnn",
@@ -28,7 +30,7 @@ def a_run(seed=0, accuracy=0.9, *, status="FINISHED", overrides="", metrics=None
     number = next(numbers)
     found = {"test/acc": accuracy, "best/val/acc": accuracy + 0.01, "epochs": 5.0, "training_seconds": 10.0}
     merged = {key.replace("__", "."): value for key, value in (known | tags).items()}
-    return Facts(f"run{number}", "mnist", status, number, merged, found if metrics is None else metrics)
+    return Facts(f"run{number}", "mnist", status, number, merged, found if metrics is None else metrics, data)
 
 
 def test_mean_and_sample_deviation_over_seeds():
@@ -51,6 +53,50 @@ def test_other_settings_and_other_devices_are_other_rows():
     rows = make_rows([a_run(1, 0.9), a_run(1, 0.95, settings="bbb"), a_run(1, 0.8, device="cuda:0")])
     assert [row.test_accuracy.mean for row in rows] == [0.95, 0.9, 0.8]
     assert [row.device for row in rows] == ["cpu", "cpu", "cuda"]
+
+
+def test_validation_orders_the_rows_and_the_test_split_does_not():
+    reached = {"bbb": (0.99, 0.90), "aaa": (0.95, 0.97), "ccc": (0.93, 0.99)}
+    runs = [
+        a_run(settings=name, model=f"m{name}", metrics={"test/acc": test, "best/val/acc": validation})
+        for name, (test, validation) in reached.items()
+    ]
+    runs += [a_run(settings=name, model=name, metrics={"test/acc": 0.999}) for name in ("zeta", "alpha")]
+    assert [row.model for row in make_rows(runs)] == ["mccc", "maaa", "mbbb", "alpha", "zeta"]
+
+
+class TestData:
+    def test_two_versions_of_a_dataset_are_two_rows_told_apart_by_their_digests(self):
+        rows = make_rows([a_run(1, 0.9, data="aaaaaaaaaaaa"), a_run(2, 0.8, data="bbbbbbbbbbbb")])
+        assert [(row.dataset, row.seeds) for row in rows] == [("mnist (aaaaaa)", ("1",)), ("mnist (bbbbbb)", ("2",))]
+        (row,) = make_rows([a_run(1, data="aaaaaaaaaaaa"), a_run(2, data="aaaaaaaaaaaa")])
+        assert (row.dataset, row.seeds) == ("mnist", ("1", "2"))
+
+    def test_a_sealed_run_joins_those_that_trained_on_the_same_images(self):
+        untested = {"best/val/acc": 0.9}
+        runs = [
+            a_run(1, data="all", images__digest="t"),
+            a_run(2, data="all without test", images__digest="t", metrics=untested),
+        ]
+        (row,) = make_rows(runs)
+        assert (row.dataset, row.seeds, row.mixed) == ("mnist", ("1", "2"), ("test of 1 of 2 seeds",))
+        other = a_run(1, data="other", images__digest="t")
+        assert len(make_rows([*runs, other])) == 3, "nobody knows with which of two test splits it belongs"
+
+    def test_a_tested_run_counts_before_a_later_sealed_one_of_its_seed(self):
+        tested, sealed = a_run(1), a_run(1, metrics={"best/val/acc": 0.9})
+        (row,) = make_rows([tested, sealed])
+        assert row.run_ids == (tested.run_id,)
+
+
+def test_a_row_that_mixes_versions_of_torch_or_processors_says_so():
+    machines = [{"version.torch": "2.13.0", "device.name": "A"}, {"version.torch": "2.14.1", "device.name": "B"}]
+    (row,) = make_rows([a_run(seed, **tags) for seed, tags in enumerate(machines)])
+    assert row.mixed == ("torch 2.13.0 and 2.14.1", "processors A and B")
+    for text in (as_markdown([row], "", "", [], []), as_table([row], "", [], [], 80)):
+        assert "Row 1 mixes torch 2.13.0 and 2.14.1, processors A and B." in text
+    (row,) = make_rows([a_run(seed, **machines[0]) for seed in (1, 2)])
+    assert row.mixed == () and "mixes" not in as_markdown([row], "", "", [], [])
 
 
 def test_runs_of_other_programs_are_left_out():

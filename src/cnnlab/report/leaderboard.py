@@ -5,18 +5,20 @@ from __future__ import annotations
 import shlex
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from cnnlab.report.authors import TARGETS, Target
 from cnnlab.report.read import Facts
 from cnnlab.start import typed
-from cnnlab.tracking.schema import Metric, Role, Tag, is_result
+from cnnlab.tracking.schema import VERSION, Metric, Role, Tag, is_result
 
+SHORT = 6  # digits of a digest that tell two versions of a dataset apart
 # Overrides that change where and how a run is kept, not what it is.
 ELSEWHERE = (
     "dataset.root",
     "dataset.download",
+    "dataset.sealed",
     "evaluation_batch_size",
     "trainer.accelerator",
     "tracking",
@@ -42,7 +44,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration on one kind of device, over its seeds. A spread is None where no run has the metric."""
+    """One configuration on one dataset and one kind of device, over its seeds.
+
+    A spread is None where no run has the metric. `mixed` says what else is not the same in all its runs.
+    """
 
     recipe: str
     changed: bool
@@ -58,6 +63,7 @@ class Row:
     epochs: Spread | None
     seconds: Spread | None
     target: Target | None
+    mixed: tuple[str, ...]
     command: str
     run_ids: tuple[str, ...]
 
@@ -75,17 +81,55 @@ class Row:
 
 
 def make_rows(runs: Iterable[Facts]) -> list[Row]:
-    """Return the leaderboard: by dataset, the best first; of runs with the same seed the latest finished one counts."""
+    """Return the leaderboard: by dataset, the best on validation first, those without validation last and by name.
+
+    The test split orders nothing: whoever takes the first row must not have chosen by it. Of runs with the same seed
+    the latest finished one counts, before those that were not tested. Two versions of a dataset are two rows.
+    """
     runs = list(runs)
     commands = {run.run_id: run.tags.get(Tag.COMMAND, "") for run in runs}
     groups: dict[tuple[str, ...], list[Facts]] = defaultdict(list)
-    for run in counted(runs):
+    found = counted(runs)
+    data = datasets(found)
+    for run in found:
         device = run.tags.get(Tag.DEVICE, "").split(":")[0]
-        groups[run.tags[Tag.DATASET], run.tags.get(Tag.SETTINGS, run.run_id), device].append(run)
-    rows = [make_row(group, commands) for group in groups.values()]
-    return sorted(
-        rows, key=lambda row: (row.dataset, -(row.test_accuracy.mean if row.test_accuracy else -1), row.command)
-    )
+        version = data[run.run_id]
+        groups[run.tags[Tag.DATASET], run.tags.get(Tag.SETTINGS, run.run_id), device, version].append(run)
+    versions: dict[str, set[str]] = defaultdict(set)
+    for name, *_, version in groups:
+        versions[name].add(version)
+    rows = []
+    for (name, *_, version), group in groups.items():
+        row = make_row(group, commands)
+        told_apart = len(versions[name] - {""}) > 1 and version
+        rows.append(replace(row, dataset=f"{name} ({version[:SHORT]})") if told_apart else row)
+    return sorted(rows, key=order)
+
+
+def order(row: Row) -> tuple[str, bool, float, str, str]:
+    """Return what a row is sorted by."""
+    validation = row.validation_accuracy
+    name = row.recipe or row.model
+    return row.dataset, validation is None, -validation.mean if validation else 0.0, name, row.command
+
+
+def datasets(runs: Iterable[Facts]) -> dict[str, str]:
+    """Return the digest of each run's dataset, by its id.
+
+    A sealed run knows that of the images it trained on: it used the dataset of other runs that trained on the same, if
+    that is but one.
+    """
+    runs = list(runs)
+    known: dict[str | None, set[str]] = defaultdict(set)
+    for run in runs:
+        if Metric.TEST_ACCURACY in run.metrics:
+            known[run.tags.get(Tag.TRAINING_IMAGES)].add(run.data)
+    found = {}
+    for run in runs:
+        training = run.tags.get(Tag.TRAINING_IMAGES)
+        candidates = known[training] if training and Metric.TEST_ACCURACY not in run.metrics else ()
+        found[run.run_id] = next(iter(candidates)) if len(candidates) == 1 else run.data
+    return found
 
 
 def counted(runs: Sequence[Facts]) -> list[Facts]:
@@ -103,7 +147,9 @@ def make_row(group: Sequence[Facts], commands: Mapping[str, str]) -> Row:
     """Return the row of runs that differ in their seed alone."""
     latest = {
         run.tags.get(Tag.SEED, run.run_id): run
-        for run in sorted(group, key=lambda run: (run.status == "FINISHED", run.started))
+        for run in sorted(
+            group, key=lambda run: (run.status == "FINISHED", Metric.TEST_ACCURACY in run.metrics, run.started)
+        )
     }
     seeds = tuple(sorted(latest, key=lambda seed: (len(seed), seed)))
     runs = [latest[seed] for seed in seeds]
@@ -127,9 +173,21 @@ def make_row(group: Sequence[Facts], commands: Mapping[str, str]) -> Row:
         epochs=_spread(runs, Metric.EPOCHS),
         seconds=_spread(runs, Metric.TRAINING_SECONDS),
         target=None if changed else TARGETS.get(recipe),
+        mixed=tuple(mixtures(runs)),
         command=_command(tags, overrides, seeds, commands),
         run_ids=tuple(run.run_id for run in runs),
     )
+
+
+def mixtures(runs: Sequence[Facts]) -> Iterator[str]:
+    """Yield what is not the same in all runs of a row, beside the seed: who compares rows has to know."""
+    for what, key in (("torch", f"{VERSION}torch"), ("processors", Tag.DEVICE_NAME)):
+        values = sorted({run.tags[key] for run in runs if key in run.tags})
+        if len(values) > 1:
+            yield f"{what} {' and '.join(values)}"
+    tested = sum(Metric.TEST_ACCURACY in run.metrics for run in runs)
+    if 0 < tested < len(runs):
+        yield f"test of {tested} of {len(runs)} seeds"
 
 
 def _overrides(tags: Mapping[str, str]) -> list[str]:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cnnlab.report.leaderboard import SHORT
 from cnnlab.tracking.ledger import Reading
 
 NOTE = (
@@ -14,7 +15,6 @@ NOTE = (
     "expected to gain at most over a new test split (the expected maximum of k sub-Gaussian means, here of n values "
     "from 0 to 1: Boucheron, Lugosi and Massart, Concentration Inequalities, 2013, Theorem 2.5)."
 )
-SHORT = 6  # digits of a digest that tell two versions of a dataset apart
 
 
 @dataclass(frozen=True)

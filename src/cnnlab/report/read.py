@@ -24,6 +24,7 @@ class Facts:
     started: int  # milliseconds since 1970
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    data: str = ""  # digest of the dataset; of one whose test split was never opened '' or that of the rest
 
 
 @dataclass(frozen=True)
@@ -67,4 +68,7 @@ def facts(run: Run, experiments: dict[str, str]) -> Facts:
     info, metrics = run.info, run.data.metrics
     numbers = {name: value for name, value in metrics.items() if not math.isnan(value)}
     name = experiments.get(info.experiment_id, "")
-    return Facts(info.run_id, name, info.status, info.start_time, dict(run.data.tags), numbers)
+    digests = [item.dataset.digest for item in run.inputs.dataset_inputs] if run.inputs else []
+    unsealed = [reading.data for reading in readings_of(run)] if Tag.SEALED in run.data.tags else []
+    data = next(iter((*unsealed, *digests)), "")
+    return Facts(info.run_id, name, info.status, info.start_time, dict(run.data.tags), numbers, data)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cnnlab.report.leaderboard import Row, Spread
 from cnnlab.report.ledger import NOTE as CHANCE
-from cnnlab.report.write import NOTE
+from cnnlab.report.write import NOTE, mixed
 
 NUMBERS = ("test acc", "val acc", "seeds", "epochs\nseconds")
 
@@ -35,6 +35,8 @@ def as_table(rows: Sequence[Row], selection: str, machines: Sequence[str], ledge
         console.print(f"\n{selection}" if rows else f"No runs: {selection}", markup=False)
         for number, row in enumerate(rows, start=1):
             console.print(f"{number}. {row.command}", soft_wrap=True, markup=False)
+        for line in mixed(rows):
+            console.print(line, soft_wrap=True)
         if machines:
             console.print("Machines: " + "; ".join(machines), markup=False)
         if ledger:

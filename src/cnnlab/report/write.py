@@ -27,10 +27,10 @@ HEADINGS = (
 )
 NUMBERS = {"", "parameters", "seeds", "test acc", "val acc", "epochs", "seconds"}
 NOTE = (
-    "Mean ± sample standard deviation over seeds, on the test split and, for the same checkpoints, on validation; "
-    "epochs and training seconds are means. Author: the test accuracy the recipe's author reported (val: validation "
-    "accuracy; goal: one set here). Reached: our mean is at least that, within two of our standard deviations (a "
-    "goal: without them)."
+    "Sorted by validation; rows without it are last, by name. Mean ± sample standard deviation over seeds, on the test "
+    "split and, for the same checkpoints, on validation; epochs and training seconds are means. Author: the test "
+    "accuracy the recipe's author reported (val: validation accuracy; goal: one set here). Reached: our mean is at "
+    "least that, within two of our standard deviations (a goal: without them)."
 )
 
 
@@ -53,11 +53,18 @@ def as_markdown(
             lines.append("| " + " | ".join(rules) + " |")
     lines += ["", NOTE, "", "Commands:", ""]
     lines += [f"{number}. `{row.command}`" for number, row in enumerate(rows, start=1)]
+    if differing := mixed(rows):
+        lines += ["", *differing]
     if machines:
         lines += ["", "Machines: " + "; ".join(machines) + "."]
     if ledger:
         lines += ["", "Ledger of the test splits:", "", *(f"- {line}" for line in ledger), "", CHANCE]
     return "\n".join([*lines, ""])
+
+
+def mixed(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each row whose runs differ in more than the seed."""
+    return [f"Row {number} mixes {', '.join(row.mixed)}." for number, row in enumerate(rows, start=1) if row.mixed]
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -67,7 +74,9 @@ def as_csv(rows: Sequence[Row]) -> str:
     spreads = ("test_accuracy", "test_loss", "validation_accuracy", "epochs", "seconds")
     plain = ("recipe", "changed", "dataset", "model", "regularization", "parameters", "device")
     columns = [f"{name}_{part}" for name in spreads for part in ("mean", "std")]
-    writer.writerow([*plain, "n_seeds", "seeds", *columns, "author", "author_split", "reached", "command", "run_ids"])
+    writer.writerow(
+        [*plain, "n_seeds", "seeds", *columns, "author", "author_split", "reached", "mixed", "command", "run_ids"]
+    )
     for row in rows:
         numbers: list[object] = []
         for name in spreads:
@@ -77,7 +86,9 @@ def as_csv(rows: Sequence[Row]) -> str:
         reached = "" if row.reached is None else row.reached
         seeds = len(row.seeds), " ".join(row.seeds)
         own = [getattr(row, name) for name in plain]
-        writer.writerow([*own, *seeds, *numbers, *author, reached, row.command, " ".join(row.run_ids)])
+        writer.writerow(
+            [*own, *seeds, *numbers, *author, reached, "; ".join(row.mixed), row.command, " ".join(row.run_ids)]
+        )
     return stream.getvalue()
 
 
