@@ -189,6 +189,12 @@ def test_the_command_takes_a_list_and_says_where_a_part_of_it_belongs(tmp_path):
     assert losses[0] == losses[1], "the same seed, the same changes"
     wrong = run(tmp_path, "train.py", *quick, "augmentation.cutout.size=4")
     assert wrong.returncode == 2 and "augmentation.cutout.size belongs to augmentation=parts" in wrong.stderr
+    idle = run(tmp_path, "train.py", *quick, "augmentation=[affine,cutmix]", "augmentation.cutout.size=4")
+    assert idle.returncode == 2
+    assert (
+        "augmentation.cutout.size=4 has no effect: 'cutout' is not among augmentation.parts=['affine', 'cutmix']"
+        in (idle.stderr)
+    )
 
 
 @pytest.mark.parametrize("name", ["shift", "affine", "flip", "cutout", "random_erasing", "mixup", "cutmix", "parts"])

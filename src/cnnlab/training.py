@@ -20,6 +20,7 @@ from cnnlab.logged_model import log_model
 from cnnlab.metrics import class_metrics
 from cnnlab.plan import Plan, make_plan
 from cnnlab.portable import Portable, facts_about
+from cnnlab.settings.augmentation import without_effect
 from cnnlab.settings.training import measured
 from cnnlab.start import typed
 from cnnlab.stopping import keeping_best
@@ -63,6 +64,8 @@ def train(job: Job) -> Result | None:
     started = time.perf_counter()
     process.begin()
     job, settings, origin = like.start(job)
+    if idle := list(without_effect(settings.augmentation, job.overrides)):
+        raise UsageError(*idle)
     process.seed(settings.seed)
     plan = make_plan(settings, job.folder)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal, get_args
 
 from pydantic import Discriminator, Field, Strict, Tag
 
@@ -108,6 +108,17 @@ class Parts(Section):
     def conflicts(self, path: str) -> Iterator[str]:
         for name in dict.fromkeys(part for part in self.parts if self.parts.count(part) > 1):
             yield f"{path}parts={shown(self.parts)} names '{name}' twice; each part has one section of settings"
+
+
+def without_effect(settings: Section, overrides: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each override of a part that is not among those done: it would change nothing."""
+    if not isinstance(settings, Parts):
+        return
+    for item in overrides:
+        section, _, rest = item.lstrip("+~").partition("=")[0].partition(".")
+        part = rest.partition(".")[0]
+        if section == "augmentation" and part in get_args(Part) and part not in settings.parts:
+            yield f"{item} has no effect: '{part}' is not among augmentation.parts={shown(settings.parts)}"
 
 
 AUGMENTATIONS = ("none", "shift", "affine", "flip", "cutout", "random_erasing", "mixup", "cutmix", "parts")
