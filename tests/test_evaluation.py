@@ -14,7 +14,8 @@ from PIL import Image
 from cnnlab.checkpoint import asked_of, find_saved, load_saved
 from cnnlab.data import load
 from cnnlab.errors import UsageError
-from cnnlab.evaluation import _download, load_data, measure, split_of
+from cnnlab.evaluation import _download, load_data, measure
+from cnnlab.kept_split import split_of
 from cnnlab.settings.commands import Choice, Evaluation, Export, Prediction
 from cnnlab.settings.read import read
 from commands import composed, dataset, job, loaded, run

@@ -18,7 +18,7 @@ FLOORS = (
     ("library",),
     ("verdicts",),
     ("sweeps", "evaluation", "prediction", "exporting", "difference"),
-    ("ensemble",),
+    ("ensemble", "kept_split"),
     ("training", "checkpoint"),
     ("like", "beginning"),
     ("stopping",),
