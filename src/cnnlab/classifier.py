@@ -19,6 +19,7 @@ from cnnlab.losses import OwnLoss, fitted
 from cnnlab.measures import Measures
 from cnnlab.metrics import Collector, EpochSums, Predictions
 from cnnlab.models import frozen_layers, kernels, trained
+from cnnlab.process import float32_by_default
 from cnnlab.settings.training import Regularization
 from cnnlab.tracking.schema import Metric
 
@@ -35,6 +36,11 @@ class Schedule:
 
 
 MakeScheduler = Callable[[Optimizer, int], Schedule]
+
+
+def at_least_single(values: Tensor) -> Tensor:
+    """Return values in float32 where they are in less: the mean of a batch has more digits than bfloat16 keeps."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class Classifier(pl.LightningModule):
@@ -101,7 +107,7 @@ class Classifier(pl.LightningModule):
     def penalty(self) -> Tensor | float:
         """Return the sum of the L2 and L1 penalties on the kernels, as Keras adds it to the loss."""
         total: Tensor | float = 0.0
-        weights = kernels(self.network) if self.l2 or self.l1 else []
+        weights = [at_least_single(weight) for weight in kernels(self.network)] if self.l2 or self.l1 else []
         if self.l2:
             total = total + self.l2 * sum(weight.square().sum() for weight in weights)
         if self.l1:
@@ -121,10 +127,9 @@ class Classifier(pl.LightningModule):
         images, labels = batch
         targets = labels
         if split == "train" and self.augmentation is not None:
-            images, targets = self.augmentation(images, labels)
-            if images.is_floating_point():  # whole pixels take the network's type by themselves, as in validation
-                images = images.to(self.dtype)
-        logits = self(images)
+            with float32_by_default():
+                images, targets = self.augmentation(images, labels)
+        logits = at_least_single(self(images))
         loss = F.cross_entropy(logits, targets)
         objective = fitted(self.loss, logits, targets, loss, self.label_smoothing) + self.penalty()
         self.sums(split).update(loss, objective, logits, labels)

@@ -203,7 +203,8 @@ def measure(
 ) -> tuple[dict[str, float], Predictions]:
     """Return loss, accuracy and objective named `split/...`, and every prediction: what a run's own test computes.
 
-    Runs on the GPU if there is one; the classifier is back on the CPU afterwards.
+    In float32, as a run's test is whatever `trainer.precision` it was trained with. Runs on the GPU if there is one;
+    the classifier is back on the CPU afterwards.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     classifier.to(device).eval()

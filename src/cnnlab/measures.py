@@ -24,6 +24,7 @@ from torchmetrics.classification import (
 from cnnlab.errors import UsageError, collect
 from cnnlab.metrics import CALIBRATION_BINS
 from cnnlab.own import asked, called, own
+from cnnlab.process import float32_by_default
 from cnnlab.settings.training import Metrics, OwnMetric
 from cnnlab.tracking.schema import Measure
 
@@ -64,7 +65,8 @@ class Measures:
         if logits.device != self.device:
             self.metrics.to(logits.device)
             self.device = logits.device
-        self.metrics.update(logits.detach().float().softmax(1), labels)
+        with float32_by_default():
+            self.metrics.update(logits.detach().float().softmax(1), labels)
 
     def compute(self) -> dict[str, Tensor]:
         """Return the values over all images since the last call, by name."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.functional.classification import (
     multiclass_calibration_error,
@@ -23,11 +23,28 @@ CALIBRATION_BINS = 15  # Guo et al., On Calibration of Modern Neural Networks, 2
 PER_CLASS = {"precision": multiclass_precision, "recall": multiclass_recall, "f1": multiclass_f1_score}
 
 
-class EpochSums(Metric):
+class Steady(Metric):
+    """A metric whose states follow the module to its device and keep their own types.
+
+    `trainer.precision=bf16-true` converts every module to bfloat16, which counts to 256 and no further.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
+        device = fn(torch.zeros((), device=self.device)).device
+
+        def moved(state: Tensor) -> Tensor:
+            widest = torch.float32 if device.type == "mps" and state.dtype == torch.float64 else state.dtype
+            return state.to(device, widest)  # Apple's GPUs have no float64
+
+        return super()._apply(moved, exclude_state)
+
+
+class EpochSums(Steady):
     """Cross-entropy, objective and accuracy over an epoch, summed on the device and read once.
 
     The sums are weighted by images, so that the last, smaller batch counts for what it is, and they are added over all
-    processes before they are divided: the result does not depend on how many devices shared the split.
+    processes before they are divided: the result does not depend on how many devices shared the split. They are
+    float64, the counts int64, whatever precision the network has.
     """
 
     full_state_update = False
@@ -39,8 +56,9 @@ class EpochSums(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("loss", "objective", "correct", "images"):
-            self.add_state(name, default=torch.zeros(()), dist_reduce_fx="sum")
+        for names, dtype in ((("loss", "objective"), torch.float64), (("correct", "images"), torch.int64)):
+            for name in names:
+                self.add_state(name, default=torch.zeros((), dtype=dtype), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, objective: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean cross-entropy, its mean objective, logits [B, classes] and labels [B]."""
@@ -53,11 +71,8 @@ class EpochSums(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the means over all images seen: `loss` and `objective` in nats, `acc` from 0 to 1."""
-        return {
-            "loss": self.loss / self.images,
-            "acc": self.correct / self.images,
-            "objective": self.objective / self.images,
-        }
+        images = self.images.to(self.loss.dtype)  # two counts divided would be float32
+        return {"loss": self.loss / images, "acc": self.correct / images, "objective": self.objective / images}
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +127,7 @@ class Predictions:
         return torch.tensor([int((self.labels == label).nonzero()[0]) for label in chosen], dtype=torch.int64)
 
 
-class Collector(Metric):
+class Collector(Steady):
     """Gathers the logits and labels of a whole split, over all processes, in the split's own order.
 
     The order holds because every process evaluates one contiguous part, and the parts lie in the order of the ranks.

@@ -93,6 +93,19 @@ def seed(number: int) -> None:
     pl.seed_everything(number, workers=True, verbose=False)
 
 
+@contextmanager
+def float32_by_default() -> Iterator[None]:
+    """Let new tensors be float32: within a step of a network in bfloat16, Lightning makes that the default type."""
+    import torch
+
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
+
+
 def available_cores() -> int:
     """Return how many CPU cores this process may use: fewer than the machine has under SLURM or taskset."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import os
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.plugins.precision import DeepSpeedPrecision, FSDPPrecision, Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -44,6 +46,18 @@ def build_trainer(settings: Settings, callbacks: list[pl.Callback], loggers: lis
         given = ", ".join(f"trainer.{name}={flags.get(name)}" for name in ("accelerator", "devices", "strategy"))
         message = " ".join(str(error).split())
         raise UsageError(f"{given}, trainer.precision={settings.precision}: {message}") from error
+
+
+@contextmanager
+def in_single_precision(trainer: pl.Trainer) -> Iterator[None]:
+    """Let the trainer compute in float32 inside the block, whatever `trainer.precision` is."""
+    strategy, training = trainer.strategy, trainer.strategy.precision_plugin
+    own = type(training) if isinstance(training, DeepSpeedPrecision | FSDPPrecision) else None  # they take no other
+    strategy.precision_plugin = own("32-true") if own else Precision()
+    try:
+        yield
+    finally:
+        strategy.precision_plugin = training
 
 
 def unknown_flag(name: str, allowed: list[str]) -> str:

@@ -34,6 +34,7 @@ from cnnlab.tracking.provenance import (
 from cnnlab.tracking.run import TrackedRun, open_run
 from cnnlab.tracking.schema import PREDICTIONS_FILE, VALIDATION, VALIDATION_PREDICTIONS_FILE, Metric
 from cnnlab.tracking.store import absolute_uri, page_of
+from cnnlab.trainer import in_single_precision
 
 
 @dataclass(frozen=True)
@@ -126,23 +127,25 @@ def test_best(plan: Plan, run: TrackedRun | None = None, door: Door = "train") -
 
     Also returns the epoch, counted from 1, after which the checkpoint was written. Of a sealed dataset validation is
     measured instead, for its predictions; there are no metrics then. The run, which the first process has, keeps first
-    that the test split is read.
+    that the test split is read. Measured in float32 whatever precision the training has: that is the model which
+    evaluate.py rebuilds and export.py writes.
 
     Not through the trainer's `ckpt_path`: where weights are averaged, that restores those training would continue with,
     and not the averaged ones, which were validated.
     """
     content = torch.load(plan.checkpoint.best_model_path, map_location="cpu", weights_only=True)
-    plan.classifier.load_state_dict(content["state_dict"])
+    plan.classifier.float().load_state_dict(content["state_dict"])
     best_epoch = int(content["epoch"]) + 1
-    if plan.data.sealed:
-        if plan.data_module.sizes["validation"]:
-            plan.trainer.validate(plan.classifier, plan.data_module, verbose=False)
-        return {}, best_epoch
-    if run is not None:
+    if run is not None and not plan.data.sealed:
         data, settings = plan.data, plan.settings.digest(plan.start.digest)
         reading = Reading(door, data.name, data.digest, data.test_digest, len(data.test_labels), settings)
         run.set_tags(reading.tags())
-    tested = plan.trainer.test(plan.classifier, plan.data_module, verbose=False)[0]
+    with in_single_precision(plan.trainer):
+        if plan.data.sealed:
+            if plan.data_module.sizes["validation"]:
+                plan.trainer.validate(plan.classifier, plan.data_module, verbose=False)
+            return {}, best_epoch
+        tested = plan.trainer.test(plan.classifier, plan.data_module, verbose=False)[0]
     return {name: value for name, value in tested.items() if name.startswith("test/")}, best_epoch
 
 

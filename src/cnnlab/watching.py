@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.loggers.logger import Logger
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_avg_fn, get_ema_multi_avg_fn
 
 from cnnlab.console import EpochBar, EpochCount, console, in_notebook
 from cnnlab.errors import UsageError, collect, one_line
@@ -22,6 +22,9 @@ from cnnlab.tracking.schema import Metric
 
 # What cnnlab and Lightning log beside the monitors; a callback of the user's own may watch it.
 LOGGED = (Metric.EPOCH, Metric.EPOCH_SECONDS, Metric.SPEED, Metric.LEARNING_RATE, "step")
+
+# What Lightning calls precisions that convert the weights themselves.
+TRUE_HALF, TRUE_DOUBLE = ("bf16-true", "16-true"), ("64", "64-true")
 
 
 def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, list[pl.Callback]]:
@@ -50,7 +53,7 @@ def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, 
     )
     callbacks: list[pl.Callback] = [*added.values(), checkpoint]
     if watching.ema_decay is not None:
-        callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(watching.ema_decay)))
+        callbacks.append(averaging(watching.ema_decay, str(settings.trainer.precision)))
     if console.is_terminal:
         callbacks.append(EpochBar())
     elif in_notebook():
@@ -59,6 +62,28 @@ def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, 
         mode = settings.monitors[stopping.monitor]
         callbacks.append(EarlyStopping(stopping.monitor, patience=stopping.patience, mode=mode))
     return checkpoint, callbacks
+
+
+class DoubleAveraging(WeightAveraging):
+    """Averages weights in float64; Lightning makes its copy of them before it converts them."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            self._average_model.double()
+
+
+def averaging(decay: float, precision: str) -> WeightAveraging:
+    """Return the callback that keeps a moving average of the weights.
+
+    Of weights in half precision it is in float32, where a step of 1 - decay is not lost in rounding: for that the
+    weights are averaged one by one, which takes both types.
+    """
+    if precision in TRUE_DOUBLE:
+        return DoubleAveraging(multi_avg_fn=get_ema_multi_avg_fn(decay))
+    if precision in TRUE_HALF:
+        return WeightAveraging(avg_fn=get_ema_avg_fn(decay))
+    return WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(decay))
 
 
 def own_callback(key: str, settings: Called) -> pl.Callback:

@@ -42,8 +42,11 @@ class Scaling(nn.Module):
         return scaling
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return float32 [B, C, H, W] from uint8 or float pixels 0..255 of that shape, in their memory format."""
-        return (images - self.mean) * self.inverse_std
+        """Return [B, C, H, W] from uint8 or float pixels 0..255 of that shape, in their memory format.
+
+        In float32, or the type that the whole network was converted to.
+        """
+        return ((images - self.mean) * self.inverse_std).to(self.mean.dtype)
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -130,8 +130,9 @@ class Task:
         if watch.pruned and watch.trial is not None:
             watch.trial.set_user_attr(STATE, str(file))
             tidy(watch.trial.study)
+        kept = plan.classifier.float().network  # as people get it, whatever precision it was trained with
         for name in self.goals.names[1:]:
-            watch.costs[name] = cost(name, plan.classifier.network, plan.data.input_shape)
+            watch.costs[name] = cost(name, kept, plan.data.input_shape)
         return watch
 
     def go_on(self, run: TrackedRun, state: Path, watch: Watch) -> float:
