@@ -94,23 +94,31 @@ def test_two_processes_measure_what_one_does(tmp_path):
     assert outputs[0] == outputs[1]
 
 
-@pytest.mark.parametrize(("scheduler", "last"), [("none", 0.001), ("cosine", 0.0), ("onecycle", 0.0)])
-def test_schedule_reaches_its_end(tmp_path, scheduler, last):
-    plan = make_plan(
-        settings(
-            f"scheduler={scheduler}",
-            "model=dnn",
-            "trainer.max_epochs=2",
-            f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
-        ),
-        tmp_path,
-    )
+@pytest.mark.parametrize("scheduler", ["none", "cosine", "onecycle", "each_epoch"])
+def test_the_logged_rate_is_that_of_the_epochs_last_step(tmp_path, scheduler):
+    chosen = f"scheduler={scheduler}"
+    if scheduler == "each_epoch":
+        chosen = "++scheduler={name: halved, _target_: torch.optim.lr_scheduler.StepLR, step_size: 1, gamma: 0.5}"
+    quick = ("model=dnn", "trainer.max_epochs=2", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db")
+    plan = make_plan(settings(chosen, *quick), tmp_path)
+    used: list[float] = []
+    make = plan.classifier.make_optimizer
+
+    def spied(parameters):
+        optimizer = make(parameters)
+        optimizer.register_step_post_hook(lambda *_: used.append(optimizer.param_groups[0]["lr"]))
+        return optimizer
+
+    plan.classifier.make_optimizer = spied
     rates: list[float] = []
     fit(plan, [lambda epoch, metrics: rates.append(metrics["learning_rate"])])
-    assert len(rates) == 2
-    assert rates[-1] == pytest.approx(last, abs=1e-6)
-    if scheduler != "none":
-        assert last < rates[0] < 0.001
+    steps = len(used) // 2
+    assert rates == pytest.approx([used[steps - 1], used[-1]], rel=1e-6)
+    ends = {"none": (0.001, 0.001), "each_epoch": (0.001, 0.0005)}
+    if scheduler in ends:
+        assert rates == pytest.approx(ends[scheduler])
+    else:
+        assert 0 < rates[1] < 0.001 / steps < rates[0] < 0.001
 
 
 def test_training_flushes_numbers_too_small_for_the_processor():

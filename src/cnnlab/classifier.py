@@ -81,6 +81,7 @@ class Classifier(pl.LightningModule):
         self.train_sums, self.val_sums, self.test_sums = EpochSums(), EpochSums(), EpochSums()
         self.collector = Collector()
         self.validated: dict[str, Tensor] = {}  # of this epoch's validation, until its training ends
+        self.rate = 0.0  # of the last step
         # Of the whole test split once it has been read, or of validation once it was measured by itself.
         self.predictions: Predictions | None = None
         self.train()
@@ -177,7 +178,7 @@ class Classifier(pl.LightningModule):
         self.validated = {}
         self.log(Metric.EPOCH_SECONDS, time.perf_counter() - self.train_started)
         self.log(Metric.SPEED, images / self.train_seconds)
-        self.log(Metric.LEARNING_RATE, self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.log(Metric.LEARNING_RATE, self.rate)
 
     def on_validation_epoch_end(self) -> None:
         self.validated = self.log_sums("val", logger=False)
@@ -208,6 +209,7 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         assert self.make_optimizer is not None
         optimizer = self.make_optimizer(trained(self.network))
+        optimizer.register_step_pre_hook(self.note_rate)
         if self.make_scheduler is None:
             return optimizer
         schedule = self.make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
@@ -217,6 +219,10 @@ class Classifier(pl.LightningModule):
             "monitor": schedule.monitor,
         }
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def note_rate(self, optimizer: Optimizer, *step: object) -> None:
+        """Remember the rate of the step that the optimizer is about to take; its schedule moves on right afterwards."""
+        object.__setattr__(self, "rate", float(optimizer.param_groups[0]["lr"]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         checkpoint["cnnlab"] = self.description

@@ -74,6 +74,34 @@ def test_a_trial_is_not_pruned_after_its_last_epoch(tmp_path):
     assert trial.state == TrialState.COMPLETE
 
 
+@pytest.mark.parametrize(
+    ("ending", "epochs"),
+    [
+        (("callbacks.early_stopping.patience=1",), 2),
+        (("callbacks.early_stopping.patience=1", "+trainer.min_epochs=4"), 4),
+        (("+trainer.max_steps=123",), 3),  # of 41 an epoch
+    ],
+)
+def test_a_trial_that_stops_by_itself_is_not_pruned_in_that_epoch(tmp_path, ending, epochs):
+    # Nothing is learned, so the second epoch is no better than the first; the pruner takes any epoch from the last.
+    pruner = optuna.pruners.ThresholdPruner(lower=2.0, n_warmup_steps=epochs)
+    bench = Bench(tmp_path, "trainer.max_epochs=6", "optimizer.lr=1e-12", *ending, pruner=pruner)
+    (trial,) = bench.run({"model.hidden_units.0": 8})
+    assert list(trial.intermediate_values) == list(range(1, epochs + 1))
+    assert trial.state == TrialState.COMPLETE
+    assert trial.value == trial.user_attrs[RESULT]["val/acc"]
+    tags = bench.client.get_run(trial.user_attrs[RUN]).data.tags
+    assert tags["trial.state"] == "complete"
+
+
+def test_a_trial_that_goes_on_may_be_pruned_though_it_asked_to_stop(tmp_path):
+    pruner = optuna.pruners.ThresholdPruner(lower=2.0, n_warmup_steps=3)
+    stubborn = ("callbacks.early_stopping.patience=1", "+trainer.min_epochs=5")
+    bench = Bench(tmp_path, "trainer.max_epochs=6", "optimizer.lr=1e-12", *stubborn, pruner=pruner)
+    (trial,) = bench.run({"model.hidden_units.0": 8})
+    assert trial.state == TrialState.PRUNED
+
+
 def test_a_loss_that_is_no_number_fails_the_trial_with_its_reason(tmp_path):
     bench = Bench(tmp_path, "trainer.max_epochs=2", "optimizer=sgd", "optimizer.lr=1e30")
     trial, other = bench.run({"model.hidden_units.0": 8}, {"model.hidden_units.0": 4})

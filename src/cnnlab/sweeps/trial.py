@@ -230,7 +230,7 @@ class Watch:
         if self.trial is None or self.pruned or self.goals.metric not in metrics:
             return
         # After the last epoch the whole cost is paid: the value is worth more than the verdict.
-        if epoch != self.trainer.max_epochs and self.trial.should_prune():
+        if not is_last(epoch, self.trainer) and self.trial.should_prune():
             self.pruned = True
             self.trainer.should_stop = True
 
@@ -243,6 +243,16 @@ class Watch:
         metrics = {name: value for name, value in self.epochs[best].items() if name.startswith(VALIDATION)}
         took = {Metric.BEST_EPOCH: best, Metric.EPOCHS: self.last_epoch, Metric.TRAINING_SECONDS: self.seconds}
         return metrics | self.costs | {str(name): float(value) for name, value in took.items()}
+
+
+def is_last(epoch: int, trainer: pl.Trainer) -> bool:
+    """Return whether training ends after this epoch, counted from 1: as planned, or stopped early.
+
+    Lightning's early stopping has decided by the time that an epoch is told.
+    """
+    enough = epoch >= (trainer.min_epochs or 0) and trainer.global_step >= (trainer.min_steps or 0)
+    out_of_steps = 0 <= trainer.max_steps <= trainer.global_step
+    return epoch == trainer.max_epochs or out_of_steps or (trainer.should_stop and enough)
 
 
 def best_epoch(metrics: Mapping[int, Mapping[str, float]], epochs: list[int], monitor: str, better: Direction) -> int:
