@@ -143,7 +143,7 @@ class Classifier(pl.LightningModule):
     @property
     def alone(self) -> bool:
         """Whether validation is measured by itself, and not as a part of training."""
-        return self.trainer.state.fn == "validate"
+        return self._trainer is not None and self._trainer.state.fn == "validate"
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         return self.objective("train", batch)

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from cnnlab.classifier import MakeOptimizer, MakeScheduler, Schedule
 from cnnlab.errors import UsageError
-from cnnlab.optimizers import OPTIMIZERS, cosine, onecycle
+from cnnlab.optimizers import KERAS_PLACEMENT, OPTIMIZERS, cosine, onecycle
 from cnnlab.own import asked, called, own
 from cnnlab.settings import training
 from cnnlab.settings.base import Own
@@ -30,7 +30,9 @@ def optimizer_maker(settings: training.Optimizer) -> MakeOptimizer:
         return make_own
 
     def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
-        return OPTIMIZERS[settings.name](parameters, **settings.options())  # type: ignore[arg-type]
+        options = settings.options()
+        kinds = KERAS_PLACEMENT if options.pop("epsilon_placement", None) == "keras" else OPTIMIZERS
+        return kinds[settings.name](parameters, **options)  # type: ignore[arg-type]
 
     return make
 

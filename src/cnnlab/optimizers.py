@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
+
+
+class KerasAdam(Adam):
+    """Adam as Keras 3 computes it: epsilon is added before the bias correction, where torch adds it after.
+
+        m = beta1 * m + (1 - beta1) * gradient
+        v = beta2 * v + (1 - beta2) * gradient**2
+        weight = weight - lr * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + epsilon)
+
+    That is torch's update with an epsilon of epsilon / sqrt(1 - beta2**t), 32 times as large in the first step, so
+    torch's own kernels compute it. A group keeps the setting as `epsilon` and the number of its steps as `steps`; `eps`
+    is that of the last step. Source: keras/src/optimizers/adam.py.
+    """
+
+    def _init_group(self, group: dict[str, float], *lists: object) -> bool:
+        decay: float = group["betas"][1]  # type: ignore[index]
+        group["epsilon"] = group.get("epsilon", group["eps"])
+        group["steps"] = group.get("steps", 0) + 1
+        group["eps"] = group["epsilon"] / math.sqrt(1 - decay ** group["steps"])
+        return super()._init_group(group, *lists)
+
+
+class KerasAdamW(KerasAdam, AdamW):
+    """AdamW with epsilon where Keras adds it; the decay is torch's, which is Keras' too."""
 
 
 class KerasRMSprop(Optimizer):
@@ -107,3 +132,5 @@ def onecycle(optimizer: Optimizer, total_steps: int, *, warmup_fraction: float) 
 
 # What `optimizer.name` chooses.
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": AdamW, "rmsprop": KerasRMSprop, "sgd": SGD}
+# And with optimizer.epsilon_placement=keras.
+KERAS_PLACEMENT: dict[str, type[Optimizer]] = {"adam": KerasAdam, "adamw": KerasAdamW}

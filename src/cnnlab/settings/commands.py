@@ -74,7 +74,7 @@ class Figures(Section):
 # Where data lies, where a run trains and whether it is tested is no part of what it is.
 PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "dataset.sealed", "trainer.accelerator")
 # What was so before there was a choice is no part of it either: older runs and studies stay comparable.
-ALWAYS_WAS = {"loss.name": "cross_entropy"}
+ALWAYS_WAS = {"loss.name": "cross_entropy", "optimizer.epsilon_placement": "torch"}
 KEPT_APART = ("seed", "like", "init_from", "evaluation_batch_size", "tracking", "figures", "loggers", "metrics")
 
 

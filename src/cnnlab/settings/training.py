@@ -42,6 +42,9 @@ class Adam(Section):
     lr: Positive = Field(description="learning rate")
     betas: Pair = Field(description="decay of the first and of the second moment")
     eps: Positive = Field(description="added to the denominator")
+    epsilon_placement: Literal["keras", "torch"] = Field(
+        description="keras: eps is added before the bias correction; torch: after it"
+    )
     weight_decay: NotNegative = Field(description="of adam added to the gradient, of adamw decoupled")
     fused: bool | None = Field(description="one kernel for the whole step; null: torch's own choice")
 
