@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import time
 from pathlib import Path
 
 import mlflow
 import pytest
 
 from cnnlab.verdicts.sides import is_run
-from commands import run
+from commands import command, environment, run
+from sweep_commands import finished
 
 TINY = "model=dnn trainer.max_epochs=1"
 WEAK, STRONG = f"{TINY} optimizer.lr=1e-6", f"{TINY} optimizer.lr=0.01"
@@ -97,6 +100,36 @@ def test_what_is_tracked_already_is_taken_by_another_comparison(compared):
     assert "B better by" in again.stdout and len(runs_of(folder)["contender"]) == before
     lines = [line.split(";")[0] for line in again.stdout.splitlines() if line.startswith("seed ")]
     assert lines and all(line in said for line in lines)
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_continues_with_the_same_command(tmp_path):
+    texts = [f"a={WEAK}", f"b={STRONG}", "compare.min_seeds=4", "compare.max_seeds=4"]
+    process = subprocess.Popen(
+        command("compare.py", *texts), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    while finished(tmp_path) < 3 and process.poll() is None:
+        time.sleep(0.2)
+    process.kill()
+    process.wait()
+    done = run(tmp_path, "compare.py", *texts)
+    assert done.returncode == 0, done.stderr
+    assert "trainings are tracked already and are taken" in done.stdout and "B better by" in done.stdout
+    runs = runs_of(tmp_path)
+    (parent,) = runs["comparison"]
+    assert parent.info.status == "FINISHED"
+    assert "RUNNING" not in {item.info.status for item in runs["contender"]}
+    ended = [item for item in runs["contender"] if item.info.status == "FINISHED"]
+    assert sorted(item.info.run_name for item in ended) == [f"{side}-seed{seed}" for side in "ab" for seed in range(4)]
+
+
+@pytest.mark.slow
+def test_a_setting_against_itself_gets_other_seeds_and_is_not_told_apart(tmp_path):
+    done = run(tmp_path, "compare.py", f"a={WEAK}", f"b={WEAK}", "compare.max_seeds=3", "compare.delta=0.0001")
+    assert done.returncode == 0, done.stderr
+    assert "A and B are the same setting: B is trained with seeds of its own, from 3 on" in done.stdout
+    assert [pair["seeds"] for pair in verdict_of(tmp_path)["pairs"]] == [[0, 3], [1, 4], [2, 5]]
+    assert "indistinguishable after 3 seeds" in done.stdout and "would need about" in done.stdout
 
 
 @pytest.mark.parametrize(
