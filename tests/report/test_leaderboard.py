@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 
-from cnnlab.report.leaderboard import make_rows
+from cnnlab.report.leaderboard import Spread, make_rows
 from cnnlab.report.read import Facts
 from cnnlab.report.screen import as_table
 from cnnlab.report.write import as_markdown
@@ -41,6 +42,27 @@ def test_mean_and_sample_deviation_over_seeds():
     assert row.test_accuracy.deviation == pytest.approx(0.0360555, rel=1e-5)
     assert row.validation_accuracy.mean == pytest.approx(0.94)
     assert (row.parameters, row.epochs.mean, row.seconds.mean) == (51_450, 5, 10)
+
+
+def test_the_interval_is_students_and_of_one_seed_there_is_none():
+    few = Spread((0.96, 0.97, 0.98))
+    assert few.half_width == pytest.approx(4.302653 * 0.01 / 3**0.5, rel=1e-6)
+    assert math.isinf(Spread((0.97,)).half_width)
+
+
+def test_rows_have_the_places_that_paired_seeds_leave_open():
+    def rows(dataset, name, *values):
+        return [
+            a_run(seed, metrics={"best/val/acc": value}, settings=name, dataset=dataset)
+            for seed, value in enumerate(values)
+        ]
+
+    runs = rows("mnist", "best", 0.990, 0.991, 0.992, 0.991) + rows("mnist", "good", 0.980, 0.979, 0.982, 0.981)
+    runs += rows("mnist", "also", 0.979, 0.981, 0.981, 0.980) + rows("digits", "alone", 0.5)
+    found = {row.run_ids[0]: (row.dataset, row.places) for row in make_rows(runs)}
+    assert sorted(found.values()) == [("digits", (1, 1)), ("mnist", (1, 1)), ("mnist", (2, 3)), ("mnist", (2, 3))]
+    (row,) = make_rows([a_run(metrics={"test/acc": 0.9})])
+    assert row.places is None
 
 
 def test_the_same_seed_counts_once_the_latest_finished_run():

@@ -70,7 +70,7 @@ def test_prints_and_writes_markdown_and_csv(store, tmp_path, capsys):
     assert (tmp_path / "reports" / "leaderboard.md").read_text().strip() == printed.strip()
     (line,) = [line for line in printed.splitlines() if "| mnist_dnn" in line]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[1:8] == ["mnist_dnn", "mnist", "dnn", "none", "51,450", "3", "0.9700 ± 0.0100"]
+    assert cells[2:9] == ["mnist_dnn", "mnist", "dnn", "none", "51,450", "3", "0.9700 ± 0.0248"]
     assert cells[-2:] == ["0.9631", "yes"]
     assert "`python train.py -m experiment=mnist_dnn seed=1,2,3`" in printed
     digits, mnist = table(tmp_path)
@@ -245,7 +245,7 @@ class TestFormats:
             printed[name] = capsys.readouterr().out
         assert printed[None].splitlines()[3:] == printed["markdown"].splitlines()[3:]
         assert printed["csv"] == (tmp_path / "reports" / "leaderboard.csv").read_text()
-        assert printed["table"].splitlines()[1].split()[:2] == ["what", "test"]
+        assert printed["table"].splitlines()[1].split()[:3] == ["what", "place", "test"]
 
     def test_a_table_of_any_width_keeps_every_number_and_command(self, store, monkeypatch, capsys):
         monkeypatch.setenv("COLUMNS", "80")
@@ -255,7 +255,7 @@ class TestFormats:
         assert command in lines and max(len(line) for line in lines if line != command) <= 80
         first, second, third = (line.split() for line in lines[3:6])
         assert first == ["1", "mnist_dnn", "0.9700", "3", "0.9631"]
-        assert second == ["mnist", "dnn", "none", "cpu", "±", "0.0100", "yes"]
+        assert second == ["mnist", "dnn", "none", "cpu", "±", "0.0248", "yes"]
         assert third == ["51,450", "parameters"]
 
     def test_a_mistyped_format_is_told_with_the_nearest(self, store, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import statistics
 from collections import defaultdict
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cnnlab.report.authors import TARGETS, Target
+from cnnlab.report.places import places
 from cnnlab.report.read import Facts
 from cnnlab.start import typed
 from cnnlab.tracking.schema import VERSION, Metric, Role, Tag, is_result
@@ -41,12 +43,27 @@ class Spread:
     def deviation(self) -> float:
         return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
 
+    @property
+    def half_width(self) -> float:
+        """Half of Student's 95 % interval for the mean; infinite for a single value, of whose error nothing is known.
+
+        With three seeds it is 2.5 deviations, with five 1.2: a bare deviation looks surer than it is.
+        """
+        from scipy import stats  # --help must not wait for it
+
+        number = len(self.values)
+        if number < 2:
+            return math.inf
+        return float(stats.t.isf(0.025, number - 1)) * self.deviation / math.sqrt(number)
+
 
 @dataclass(frozen=True)
 class Row:
     """One configuration on one dataset and one kind of device, over its seeds.
 
-    A spread is None where no run has the metric. `mixed` says what else is not the same in all its runs.
+    A spread is None where no run has the metric. `validations` are the validation accuracies by seed; `places` the best
+    and the worst one that the row may have among those of its dataset, None without validation. `mixed` says what else
+    is not the same in all its runs.
     """
 
     recipe: str
@@ -63,6 +80,8 @@ class Row:
     epochs: Spread | None
     seconds: Spread | None
     target: Target | None
+    validations: Mapping[str, float]
+    places: tuple[int, int] | None
     mixed: tuple[str, ...]
     command: str
     run_ids: tuple[str, ...]
@@ -103,7 +122,17 @@ def make_rows(runs: Iterable[Facts]) -> list[Row]:
         row = make_row(group, commands)
         told_apart = len(versions[name] - {""}) > 1 and version
         rows.append(replace(row, dataset=f"{name} ({version[:SHORT]})") if told_apart else row)
-    return sorted(rows, key=order)
+    return placed(sorted(rows, key=order))
+
+
+def placed(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with the places they may have, each among those of its dataset that were validated."""
+    found = list(rows)
+    for name in dict.fromkeys(row.dataset for row in rows):
+        numbers = [number for number, row in enumerate(rows) if row.dataset == name and row.validations]
+        for number, place in zip(numbers, places([rows[number].validations for number in numbers]), strict=True):
+            found[number] = replace(rows[number], places=place)
+    return found
 
 
 def order(row: Row) -> tuple[str, bool, float, str, str]:
@@ -173,6 +202,12 @@ def make_row(group: Sequence[Facts], commands: Mapping[str, str]) -> Row:
         epochs=_spread(runs, Metric.EPOCHS),
         seconds=_spread(runs, Metric.TRAINING_SECONDS),
         target=None if changed else TARGETS.get(recipe),
+        validations={
+            seed: run.metrics[Metric.BEST_VAL_ACCURACY]
+            for seed, run in zip(seeds, runs, strict=True)
+            if Metric.BEST_VAL_ACCURACY in run.metrics
+        },
+        places=None,  # known when all rows are there
         mixed=tuple(mixtures(runs)),
         command=_command(tags, overrides, seeds, commands),
         run_ids=tuple(run.run_id for run in runs),

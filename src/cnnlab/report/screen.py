@@ -11,9 +11,9 @@ from rich.text import Text
 
 from cnnlab.report.leaderboard import Row, Spread
 from cnnlab.report.ledger import NOTE as CHANCE
-from cnnlab.report.write import NOTE, mixed
+from cnnlab.report.write import NOTE, mixed, place
 
-NUMBERS = ("test acc", "val acc", "seeds", "epochs\nseconds")
+NUMBERS = ("place", "test acc", "val acc", "seeds", "epochs\nseconds")
 
 
 def as_table(rows: Sequence[Row], selection: str, machines: Sequence[str], ledger: Sequence[str], width: int) -> str:
@@ -55,6 +55,7 @@ def cells(row: Row) -> list[str]:
     reached = "" if row.reached is None else "yes" if row.reached else "no"
     return [
         f"{name}\n{' '.join(filter(None, known))}" + "".join(f"\n{part}" for part in size),
+        place(row),
         measured(row.test_accuracy),
         measured(row.validation_accuracy),
         str(len(row.seeds)),
@@ -65,7 +66,7 @@ def cells(row: Row) -> list[str]:
 
 
 def measured(spread: Spread | None) -> str:
-    """Return the mean and, of several seeds, below it their deviation."""
+    """Return the mean and, of several seeds, below it half of their 95 % interval."""
     if spread is None:
         return ""
-    return f"{spread.mean:.4f}" + (f"\n± {spread.deviation:.4f}" if len(spread.values) > 1 else "")
+    return f"{spread.mean:.4f}" + (f"\n± {spread.half_width:.4f}" if len(spread.values) > 1 else "")
