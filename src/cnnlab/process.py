@@ -106,6 +106,22 @@ def float32_by_default() -> Iterator[None]:
         torch.set_default_dtype(default)
 
 
+def seed_rank(number: int, rank: int) -> None:
+    """Seed every generator of one of several processes of a training; each rank has its own numbers, always the same.
+
+    Both numbers are hashed, so that rank 1 of seed 0 has not those of seed 1.
+    """
+    import random
+
+    import numpy as np
+    import torch
+
+    own = int(np.random.SeedSequence([number, rank]).generate_state(1)[0])
+    random.seed(own)
+    np.random.seed(own)
+    torch.manual_seed(own)
+
+
 def available_cores() -> int:
     """Return how many CPU cores this process may use: fewer than the machine has under SLURM or taskset."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, WeightAv
 from pytorch_lightning.loggers.logger import Logger
 from torch.optim.swa_utils import get_ema_avg_fn, get_ema_multi_avg_fn
 
+from cnnlab import process
 from cnnlab.console import EpochBar, EpochCount, console, in_notebook
 from cnnlab.errors import UsageError, collect, one_line
 from cnnlab.own import made
@@ -51,7 +52,7 @@ def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, 
         mode=settings.monitors[monitor] if monitor else "min",
         save_on_train_epoch_end=True,
     )
-    callbacks: list[pl.Callback] = [*added.values(), checkpoint]
+    callbacks: list[pl.Callback] = [OwnRandomNumbers(settings.seed), *added.values(), checkpoint]
     if watching.ema_decay is not None:
         callbacks.append(averaging(watching.ema_decay, str(settings.trainer.precision)))
     if console.is_terminal:
@@ -62,6 +63,20 @@ def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, 
         mode = settings.monitors[stopping.monitor]
         callbacks.append(EarlyStopping(stopping.monitor, patience=stopping.patience, mode=mode))
     return checkpoint, callbacks
+
+
+class OwnRandomNumbers(pl.Callback):
+    """Gives each process of a training its own dropout masks and augmentations.
+
+    Weights are drawn by then, alike everywhere. The first process goes on with the numbers it has.
+    """
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_rank > 0:
+            process.seed_rank(self.seed, trainer.global_rank)
 
 
 class DoubleAveraging(WeightAveraging):
