@@ -31,7 +31,9 @@ def settings_tags(settings: Training) -> dict[str, str]:
         Tag.OPTIMIZER: settings.optimizer,
     }
     tags = {str(tag): own_name(section) for tag, section in named.items()}
-    return tags | {Tag.SEED: str(settings.seed)}
+    validation = settings.dataset.validation
+    fold = {str(Tag.FOLD): str(validation.fold)} if validation.method == "fold" else {}
+    return tags | {Tag.SEED: str(settings.seed)} | fold
 
 
 def own_name(section: Section) -> str:

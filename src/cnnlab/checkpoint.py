@@ -143,6 +143,8 @@ def upgraded(described: object) -> dict[str, object]:
     dataset = described.get("dataset")
     if isinstance(dataset, dict):
         then = {"sealed": False} | ({"resize": "stretch"} if "path" in dataset else {})
+        if isinstance(validation := dataset.get("validation"), dict):
+            dataset = dataset | {"validation": {"folds": 5, "fold": 0} | validation}
         described = described | {"dataset": then | dataset}
     return described
 

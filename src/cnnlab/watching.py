@@ -42,7 +42,7 @@ def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, 
     if problems:
         raise UsageError(*problems)
     monitor = watching.checkpoint.monitor
-    has_validation = settings.dataset.validation.fraction > 0
+    has_validation = settings.dataset.validation.held_out
     named_loss = "val_loss_{val/loss:.4f}" if has_validation else "train_loss_{train/loss:.4f}"
     checkpoint = ModelCheckpoint(
         dirpath=folder / "checkpoints",

@@ -12,7 +12,7 @@ LABELS = torch.arange(10).repeat(20)
 
 
 def split(labels, method, fraction, seed):
-    values = {"method": method, "fraction": fraction, "seed": seed}
+    values = {"method": method, "fraction": fraction, "seed": seed, "folds": 5, "fold": 0}
     return splitting.split(labels, read(Validation, values, "dataset.validation."))
 
 

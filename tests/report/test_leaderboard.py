@@ -101,7 +101,7 @@ class TestData:
             a_run(2, data="all without test", images__digest="t", metrics=untested),
         ]
         (row,) = make_rows(runs)
-        assert (row.dataset, row.seeds, row.mixed) == ("mnist", ("1", "2"), ("test of 1 of 2 seeds",))
+        assert (row.dataset, row.seeds, row.mixed) == ("mnist", ("1", "2"), ("test of 1 of 2 trainings",))
         other = a_run(1, data="other", images__digest="t")
         assert len(make_rows([*runs, other])) == 3, "nobody knows with which of two test splits it belongs"
 

@@ -140,12 +140,20 @@ def _shared_folders(folders: list[Path]) -> list[str]:
 def describe_splits(folders: dict[str, Path], path: Path, dataset: ImageFolder) -> str:
     """Return in words where each split comes from."""
     whole = "all class folders" if folders[TRAIN] == path else f"{folders[TRAIN].name}/"
-    origins = {TRAIN: whole, VALIDATION: f"{dataset.validation.fraction:.3g} of the training images"}
+    origins = {TRAIN: whole, VALIDATION: describe_validation(dataset)}
     origins[TEST] = f"{dataset.test_fraction:.3g} of {whole}"
     origins |= {split: f"{folder.name}/" for split, folder in folders.items() if split != TRAIN}
     if dataset.sealed:
         origins[TEST] += " (sealed)"
     return "splits: " + ", ".join(f"{split} from {origin}" for split, origin in origins.items())
+
+
+def describe_validation(dataset: ImageFolder) -> str:
+    """Return in words what is held out of the training images."""
+    validation = dataset.validation
+    if validation.method == "fold":
+        return f"fold {validation.fold} of {validation.folds} of the training images"
+    return f"{validation.fraction:.3g} of the training images"
 
 
 def copies(parts: dict[str, ClassFiles], keys: dict[str, tuple[str, ...]], path: Path) -> list[str]:

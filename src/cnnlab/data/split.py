@@ -18,9 +18,16 @@ from cnnlab.settings.dataset import Validation
 def divide(data: ImageData, validation: Validation) -> tuple[Tensor, Tensor]:
     """Return the indices of the training and of the validation images, both in file order.
 
-    Those of `split`, or the dataset's own validation split where it brings one; where images have keys, `random` goes
-    by their content.
+    Those of `split` or `fold`, or the dataset's own validation split where it brings one; where images have keys,
+    `random` goes by their content.
     """
+    if validation.method == "fold":
+        if data.own_validation:
+            raise UsageError(
+                f"dataset.validation.method='fold' divides the training images anew, but dataset={data.name} brings a "
+                "validation split of its own; take random or last, or put its images to the training images"
+            )
+        return fold(data.train_labels, validation, data.train_keys)
     if data.own_validation:
         index = torch.arange(len(data.train_labels))
         return index[: -data.own_validation], index[-data.own_validation :]
@@ -28,6 +35,29 @@ def divide(data: ImageData, validation: Validation) -> tuple[Tensor, Tensor]:
         key = "dataset.validation.fraction"
         return by_content(data.train_keys, data.train_labels, validation.fraction, validation.seed, key)
     return split(data.train_labels, validation)
+
+
+def fold(labels: Tensor, validation: Validation, keys: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
+    """Return the int64 indices of the training images and of part `fold` of `folds`, both in file order.
+
+    The parts are the same for all of them: disjoint, all images together, every class alike (scikit-learn's
+    StratifiedKFold, shuffled by `seed`). Images with the same key are copies, and in the same part (its
+    StratifiedGroupKFold). Raises UsageError for a class with fewer images than there are parts.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    fewest = int(labels.unique(return_counts=True)[1].min())
+    if fewest < validation.folds:
+        raise UsageError(
+            f"dataset.validation.folds={validation.folds} needs as many images of every class, and one class has "
+            f"{fewest}; allowed: 2 to {fewest}"
+        )
+    copies = len(set(keys)) < len(keys)
+    kind = StratifiedGroupKFold if copies else StratifiedKFold
+    divided = kind(validation.folds, shuffle=True, random_state=validation.seed)
+    parts = list(divided.split(labels.numpy(), labels.numpy(), np.array(keys) if copies else None))
+    train, held_out = parts[validation.fold]
+    return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(held_out))
 
 
 def by_content(keys: Sequence[str], labels: Tensor, fraction: float, seed: int, key: str) -> tuple[Tensor, Tensor]:

@@ -74,6 +74,7 @@ class Row:
     parameters: int | None
     device: str
     seeds: tuple[str, ...]
+    folds: tuple[str, ...]
     test_accuracy: Spread | None
     test_loss: Spread | None
     validation_accuracy: Spread | None
@@ -85,6 +86,14 @@ class Row:
     mixed: tuple[str, ...]
     command: str
     run_ids: tuple[str, ...]
+
+    @property
+    def trainings(self) -> str:
+        """How many seeds, and of how many folds each."""
+        folds = f"{len(self.folds)} folds" if self.folds else ""
+        if folds and len(self.seeds) == 1:
+            return folds
+        return f"{len(self.seeds)} x {folds}" if folds else str(len(self.seeds))
 
     @property
     def reached(self) -> bool | None:
@@ -173,15 +182,16 @@ def counted(runs: Sequence[Facts]) -> list[Facts]:
 
 
 def make_row(group: Sequence[Facts], commands: Mapping[str, str]) -> Row:
-    """Return the row of runs that differ in their seed alone."""
+    """Return the row of runs that differ in their seed and fold alone."""
     latest = {
-        run.tags.get(Tag.SEED, run.run_id): run
+        (run.tags.get(Tag.SEED, run.run_id), run.tags.get(Tag.FOLD, "")): run
         for run in sorted(
             group, key=lambda run: (run.status == "FINISHED", Metric.TEST_ACCURACY in run.metrics, run.started)
         )
     }
-    seeds = tuple(sorted(latest, key=lambda seed: (len(seed), seed)))
-    runs = [latest[seed] for seed in seeds]
+    each = sorted(latest, key=lambda key: [(len(part), part) for part in key])
+    runs = [latest[key] for key in each]
+    seeds, folds = (tuple(dict.fromkeys(part for part in parts if part)) for parts in zip(*each, strict=True))
     tags = runs[-1].tags
     overrides = _overrides(tags)
     recipe = tags.get(Tag.EXPERIMENT, "")
@@ -196,6 +206,7 @@ def make_row(group: Sequence[Facts], commands: Mapping[str, str]) -> Row:
         parameters=int(parameters) if parameters.isdigit() else None,
         device=tags.get(Tag.DEVICE, "").split(":")[0],
         seeds=seeds,
+        folds=tuple(sorted(folds, key=int)),
         test_accuracy=_spread(runs, Metric.TEST_ACCURACY),
         test_loss=_spread(runs, Metric.TEST_LOSS),
         validation_accuracy=_spread(runs, Metric.BEST_VAL_ACCURACY),
@@ -204,12 +215,12 @@ def make_row(group: Sequence[Facts], commands: Mapping[str, str]) -> Row:
         target=None if changed else TARGETS.get(recipe),
         validations={
             seed: run.metrics[Metric.BEST_VAL_ACCURACY]
-            for seed, run in zip(seeds, runs, strict=True)
-            if Metric.BEST_VAL_ACCURACY in run.metrics
+            for (seed, fold), run in zip(each, runs, strict=True)
+            if Metric.BEST_VAL_ACCURACY in run.metrics and not fold  # folds share images: no t test is right for them
         },
         places=None,  # known when all rows are there
         mixed=tuple(mixtures(runs)),
-        command=_command(tags, overrides, seeds, commands),
+        command=_command(tags, overrides, seeds, folds, commands),
         run_ids=tuple(run.run_id for run in runs),
     )
 
@@ -222,13 +233,14 @@ def mixtures(runs: Sequence[Facts]) -> Iterator[str]:
             yield f"{what} {' and '.join(values)}"
     tested = sum(Metric.TEST_ACCURACY in run.metrics for run in runs)
     if 0 < tested < len(runs):
-        yield f"test of {tested} of {len(runs)} seeds"
+        yield f"test of {tested} of {len(runs)} trainings"
 
 
 def _overrides(tags: Mapping[str, str]) -> list[str]:
-    """Return what the command changed, without the seed and without what only says where the run is kept."""
+    """Return what the command changed, without seed and fold and without what only says where the run is kept."""
     items = shlex.split(tags.get(Tag.OVERRIDES, ""))
-    return [item for item in items if not _is(item, "seed") and not any(_is(item, key) for key in ELSEWHERE)]
+    apart = ("seed", "dataset.validation.fold", *ELSEWHERE)
+    return [item for item in items if not any(_is(item, key) for key in apart)]
 
 
 def _is(override: str, key: str) -> bool:
@@ -236,12 +248,19 @@ def _is(override: str, key: str) -> bool:
     return name == key or name.startswith(f"{key}.")
 
 
-def _command(tags: Mapping[str, str], overrides: list[str], seeds: Sequence[str], commands: Mapping[str, str]) -> str:
+def _command(
+    tags: Mapping[str, str],
+    overrides: list[str],
+    seeds: Sequence[str],
+    folds: Sequence[str],
+    commands: Mapping[str, str],
+) -> str:
     """Return the command that reproduces the row; a winner that does not say how comes from its sweep, or nowhere."""
     if Tag.OVERRIDES not in tags:
         return commands.get(tags[Tag.PARENT], "") if Tag.PARENT in tags else tags.get(Tag.COMMAND, "")
-    several = ["-m"] if len(seeds) > 1 else []
-    return shlex.join([*typed("train").split(), *several, *overrides, f"seed={','.join(seeds)}"])
+    several = ["-m"] if len(seeds) > 1 or len(folds) > 1 else []
+    varied = [f"dataset.validation.fold={','.join(folds)}"] if folds else []
+    return shlex.join([*typed("train").split(), *several, *overrides, *varied, f"seed={','.join(seeds)}"])
 
 
 def _spread(runs: Iterable[Facts], metric: str) -> Spread | None:

@@ -58,7 +58,7 @@ def cells(row: Row) -> list[str]:
         place(row),
         measured(row.test_accuracy),
         measured(row.validation_accuracy),
-        str(len(row.seeds)),
+        row.trainings,
         f"{'' if row.epochs is None else f'{row.epochs.mean:.3g}'}\n"
         f"{'' if row.seconds is None else f'{row.seconds.mean:,.1f}'}",
         f"{row.target or ''}\n{reached}",

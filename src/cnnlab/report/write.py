@@ -30,11 +30,11 @@ NUMBERS = {"", "place", "parameters", "seeds", "test acc", "val acc", "epochs", 
 NOTE = (
     "Sorted by validation; rows without it are last, by name. Place: which of its dataset a row may have, as far as "
     "paired t tests of validation on the seeds in common tell (Holm, 5 % over all pairs; at least 3 such seeds): rows "
-    "that share a place are not told apart. Mean ± half of Student's 95 % interval over seeds (of 3 seeds 2.5 sample "
-    "standard deviations, of 5 seeds 1.2), on the test split and, for the same checkpoints, on validation; epochs and "
-    "training seconds are means. Author: the test accuracy the recipe's author reported (val: validation accuracy; "
-    "goal: one set here). Reached: our mean is at least that, within two of our standard deviations (a goal: without "
-    "them)."
+    "that share a place are not told apart; those of folds, which share images, are not tested. Mean ± half of Student's "
+    "95 % interval over seeds or folds (of 3 seeds 2.5 sample standard deviations, of 5 seeds 1.2), on the test split "
+    "and, for the same checkpoints, on validation; epochs and training seconds are means. Author: the test accuracy the "
+    "recipe's author reported (val: validation accuracy; goal: one set here). Reached: our mean is at least that, within "
+    "two of our standard deviations (a goal: without them)."
 )
 
 
@@ -83,6 +83,7 @@ def as_csv(rows: Sequence[Row]) -> str:
             *plain,
             "n_seeds",
             "seeds",
+            "folds",
             *columns,
             "author",
             "author_split",
@@ -100,7 +101,7 @@ def as_csv(rows: Sequence[Row]) -> str:
             numbers += ["", ""] if spread is None else [spread.mean, spread.deviation if len(spread.values) > 1 else ""]
         author = [row.target.accuracy, row.target.split] if row.target else ["", ""]
         reached = "" if row.reached is None else row.reached
-        seeds = len(row.seeds), " ".join(row.seeds)
+        seeds = len(row.seeds), " ".join(row.seeds), " ".join(row.folds)
         own = [getattr(row, name) for name in plain]
         writer.writerow(
             [
@@ -127,7 +128,7 @@ def cells(row: Row) -> list[str]:
         row.model,
         row.regularization,
         "" if row.parameters is None else f"{row.parameters:,}",
-        str(len(row.seeds)),
+        row.trainings,
         _accuracy(row.test_accuracy),
         _accuracy(row.validation_accuracy),
         "" if row.epochs is None else f"{row.epochs.mean:.3g}",

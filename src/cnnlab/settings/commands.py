@@ -74,7 +74,13 @@ class Figures(Section):
 # Where data lies, where a run trains and whether it is tested is no part of what it is.
 PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "dataset.sealed", "trainer.accelerator")
 # What was so before there was a choice is no part of it either: older runs and studies stay comparable.
-ALWAYS_WAS = {"loss.name": "cross_entropy", "optimizer.epsilon_placement": "torch"}
+ALWAYS_WAS: dict[str, object] = {
+    "loss.name": "cross_entropy",
+    "optimizer.epsilon_placement": "torch",
+    "dataset.validation.folds": 5,
+    "dataset.validation.fold": 0,
+}
+FOLD = "dataset.validation.fold"
 KEPT_APART = ("seed", "like", "init_from", "evaluation_batch_size", "tracking", "figures", "loggers", "metrics")
 
 
@@ -134,21 +140,22 @@ class Training(Section):
             key = f"{path}callbacks.{name}.monitor"
             if watching.monitor not in self.monitors:
                 yield unknown_monitor(key, watching.monitor, self.monitors)
-            elif watching.monitor.startswith("val/") and self.dataset.validation.fraction == 0:
+            elif watching.monitor.startswith("val/") and not self.dataset.validation.held_out:
                 yield (
                     f"{key}={watching.monitor!r} needs a validation split, but "
                     f"{path}dataset.validation.fraction=0; give it a fraction or choose callbacks=last_checkpoint"
                 )
 
     def digest(self, weights: str | None = None) -> str:
-        """Return 12 hexadecimal digits that two trainings share which differ in nothing but the seed and the place.
+        """Return 12 hexadecimal digits that two trainings share which differ in nothing but seed, fold and place.
 
         `weights` is the digest of those it begins with: they count, and not the name of the run or file they are from.
         """
         settings = {key: value for key, value in self.plain().items() if key not in KEPT_APART}
         beginning = {"init_from": weights, "freeze": settings.pop("freeze")}
         settings |= {key: value for key, value in beginning.items() if value}
-        return digest({key: value for key, value in flatten(settings).items() if is_choice(key, value, PLACES)})
+        apart = {*PLACES, FOLD}
+        return digest({key: value for key, value in flatten(settings).items() if is_choice(key, value, apart)})
 
 
 def is_choice(key: str, value: object, apart: Collection[str]) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Strict, Tag
 
-from cnnlab.settings.base import Called, Count, Says, Section, Seed, Share, Text, ToldBy
+from cnnlab.errors import refused
+from cnnlab.settings.base import Called, Count, Says, Section, Seed, Share, Text, ToldBy, Whole
 
 ARCHIVES = ("digits", "mnist", "fashion_mnist", "kmnist", "cifar10")
 Sides = Annotated[tuple[Count, Count], Strict(False)]
@@ -16,11 +17,25 @@ Sides = Annotated[tuple[Count, Count], Strict(False)]
 class Validation(Section):
     """How the training images are divided into training and validation."""
 
-    method: Literal["random", "last"] = Field(
-        description="random: out of every class alike; last: the end of the file order, as Keras' validation_split"
+    method: Literal["random", "last", "fold"] = Field(
+        description="random: out of every class alike; last: the end of the file order, as Keras' validation_split; "
+        "fold: one of several parts with all classes alike"
     )
-    fraction: Share = Field(description="of the training images; 0 trains on all of them, without validation")
-    seed: Seed = Field(description="chooses the images of method=random")
+    fraction: Share = Field(
+        description="of the training images; 0 trains on all of them, without validation; method=fold has none"
+    )
+    seed: Seed = Field(description="chooses the images of method=random, and the parts of method=fold")
+    folds: Annotated[int, Field(ge=2)] = Field(description="of method=fold: how many parts")
+    fold: Whole = Field(description="of method=fold: which part is validation, from 0")
+
+    def conflicts(self, path: str) -> Iterator[str]:
+        if self.method == "fold" and self.fold >= self.folds:
+            yield refused(f"{path}fold", self.fold, f"0 to {self.folds - 1}, as {path}folds={self.folds}")
+
+    @property
+    def held_out(self) -> bool:
+        """Whether any image is."""
+        return self.method == "fold" or self.fraction > 0
 
 
 class Images(Section):

@@ -39,6 +39,7 @@ class Sweep(Section):
         description="what is optimized: val/acc, val/loss, val/objective; or two of them, such as [val/acc,parameters]"
     )
     seeds: Count = Field(description="trainings a trial; its value is their mean")
+    folds: bool = Field(description="true: a training a fold instead, of dataset.validation.method=fold")
     final_seeds: Whole = Field(description="trainings of the winner, each with another seed, tested once each")
     minutes: Positive | None = Field(
         description="after which this launch starts no more trials and queues those under way again; null: no deadline"
@@ -57,6 +58,8 @@ class Sweep(Section):
         if self.grace <= self.heartbeat:
             allowed = f"more than {path}heartbeat={self.heartbeat}, or every trial would count as dead"
             yield refused(f"{path}grace", self.grace, allowed)
+        if self.folds and self.seeds > 1:
+            yield f"{path}folds=true trains a trial once a fold, but {path}seeds={self.seeds}; leave one of them out"
 
 
 class Search(Section):

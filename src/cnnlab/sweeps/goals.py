@@ -77,7 +77,8 @@ def read_goals(objective: object, config: Mapping[str, object], monitors: Mappin
     ]
     if len(names) > 2 or len(set(names)) < len(names):
         problems.append(f"sweep.objective={list(names)!r} is not allowed; it takes one objective or two different ones")
-    if flatten(config).get("dataset.validation.fraction") == 0:
+    values = flatten(config)
+    if values.get("dataset.validation.fraction") == 0 and values.get("dataset.validation.method") != "fold":
         problems.append(
             f"sweep.objective={names[0]!r} needs a validation split, but dataset.validation.fraction=0; "
             "give it a fraction: the test split never selects"

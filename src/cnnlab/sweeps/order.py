@@ -77,6 +77,8 @@ class Order:
             "sweep.objective": list(self.goals.names),
             "sweep.seeds": self.settings.seeds,
         }
+        if self.settings.folds:
+            objective["sweep.folds"] = True
         limits = self.settings.constraints.limits
         objective |= {f"sweep.constraints.{name}": limit for name, limit in limits.items()}
         return {"search": dict(searched), "objective": objective, "config": fixed}
@@ -104,6 +106,8 @@ def read_order(job: Job) -> Order:
         plan = collect(problems, make_plan, training, folder, data, weights)
     trainer = examine(Trainer, section(values, "trainer")).settings
     problems += check_devices(trainer, "sweep.n_workers") if trainer else []
+    if training and sweep.settings and sweep.settings.folds and training.dataset.validation.method != "fold":
+        problems.append("sweep.folds=true needs dataset.validation.method=fold")
     goals = None
     if training is not None or not values.get("metrics"):  # else nobody knows what is measured
         monitors = training.monitors if training else MONITORS

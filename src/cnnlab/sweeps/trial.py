@@ -20,7 +20,7 @@ from cnnlab import process
 from cnnlab.beginning import settings_tags
 from cnnlab.plan import Plan, make_plan, read_training
 from cnnlab.settings.base import flatten
-from cnnlab.settings.commands import Tracking
+from cnnlab.settings.commands import FOLD, Tracking
 from cnnlab.settings.read import read, resolve
 from cnnlab.sweeps.goals import Goals, cost
 from cnnlab.sweeps.limits import Limits
@@ -44,7 +44,7 @@ class TooCostly(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """Trains as Optuna suggests, `seeds` times a trial.
+    """Trains as Optuna suggests, `seeds` times a trial, each with another seed or, with `folds`, on another fold.
 
     A network that costs more than `limits` allows is not trained. Trials are pruned after each epoch of the first seed,
     or, `seed_by_seed`, between the seeds.
@@ -56,6 +56,7 @@ class Task:
     seeds: int
     limits: Limits = field(default_factory=lambda: Limits({}))
     seed_by_seed: bool = False
+    folds: bool = False
 
     def __call__(self, trial: optuna.Trial) -> float | list[float]:
         """Train as Optuna suggests and return the value, or the two values, of the trial.
@@ -92,7 +93,7 @@ class Task:
             while not pruned and len(trainings) < self.seeds:
                 index = len(trainings)
                 try:
-                    seeded = apply(config, {"seed": config.seed + index})
+                    seeded = apply(config, {FOLD: index} if self.folds else {"seed": config.seed + index})
                     trainings.append(self.train(trial, seeded, index, run, None if index else state))
                 except TooCostly as error:
                     run.set_tags({Tag.TRIAL_STATE: "infeasible"})

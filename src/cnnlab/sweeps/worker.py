@@ -94,7 +94,9 @@ def work(order: WorkerOrder) -> int:
         promoted = promotion(order.search.pruner)
         if order.search.reseed:
             sampler.reseed_rng()
-        task = Task(setup, space, goals, order.sweep.seeds, limits, order.search.pruner.target == WILCOXON)
+        trainings = config.dataset.validation.folds if order.sweep.folds else order.sweep.seeds
+        how = order.search.pruner.target == WILCOXON, order.sweep.folds
+        task = Task(setup, space, goals, trainings, limits, *how)
     study, lock = open_study(order.sweep, order.study, goals.directions, sampler, pruner)
     gc.freeze()  # the imports stay for good: collecting what a trial leaves need not walk through them
     return drain(study, lock, task, order, promoted)

@@ -58,6 +58,7 @@ class Tag(StrEnum):
     SEALED = "test.sealed"  # 'true' of a run that opened no test split: it has no test metrics,
     UNSEALED = "test.unsealed"  # until evaluate.py opened it, at this time
     SEED = "seed"
+    FOLD = "fold"  # of k-fold cross-validation: which part was validation
     INITIAL_RUN = "init.run"  # of a warm start: the run whose weights it began with, where they came from one
     INITIAL_WEIGHTS = "init.weights"  # and their digest
     SETTINGS = "settings"  # digest of all settings but seed and place; only results carry it, trials do not

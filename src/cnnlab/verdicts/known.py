@@ -8,6 +8,7 @@ from pathlib import Path
 import mlflow
 from mlflow.entities import Run
 
+from cnnlab.beginning import settings_tags
 from cnnlab.errors import UsageError
 from cnnlab.tracking.find import kept_text, open_client, results
 from cnnlab.tracking.provenance import code_tags, machine_tags, uncommitted_diff
@@ -35,6 +36,8 @@ def known_runs(side: Side, seeds: list[int], metric: str) -> dict[int, Run]:
     for run in results(f"tags.{Tag.SETTINGS} = '{side.digest}' and attributes.status = 'FINISHED'"):
         tags, seed = run.data.tags, run.data.tags.get(Tag.SEED, "")
         if not seed.isdigit() or int(seed) not in seeds or int(seed) in found or metric not in run.data.metrics:
+            continue
+        if tags.get(Tag.FOLD) != settings_tags(side.settings).get(Tag.FOLD):  # no part of the settings' digest
             continue
         device = str(side.plan.trainer.strategy.root_device)
         if tags.get(Tag.DEVICE, "").split(":")[0] != device.split(":")[0]:

@@ -33,6 +33,7 @@ def queue_settings(settings: Compare, name: str) -> Sweep:
         n_workers=settings.n_workers,
         objective=GOALS,
         seeds=1,
+        folds=False,
         final_seeds=0,
         minutes=None,
         first=(),
