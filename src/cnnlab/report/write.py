@@ -30,11 +30,11 @@ NUMBERS = {"", "place", "parameters", "seeds", "test acc", "val acc", "epochs", 
 NOTE = (
     "Sorted by validation; rows without it are last, by name. Place: which of its dataset a row may have, as far as "
     "paired t tests of validation on the seeds in common tell (Holm, 5 % over all pairs; at least 3 such seeds): rows "
-    "that share a place are not told apart; those of folds, which share images, are not tested. Mean ± half of Student's "
-    "95 % interval over seeds or folds (of 3 seeds 2.5 sample standard deviations, of 5 seeds 1.2), on the test split "
-    "and, for the same checkpoints, on validation; epochs and training seconds are means. Author: the test accuracy the "
-    "recipe's author reported (val: validation accuracy; goal: one set here). Reached: our mean is at least that, within "
-    "two of our standard deviations (a goal: without them)."
+    "that share a place are not told apart; those of folds, which share images, are not tested. Mean ± half of "
+    "Student's 95 % interval over seeds or folds (of 3 seeds 2.5 sample standard deviations, of 5 seeds 1.2), on the "
+    "test split and, for the same checkpoints, on validation; epochs and training seconds are means. Author: the test "
+    "accuracy the recipe's author reported (val: validation accuracy; goal: one set here). Reached: our mean is at "
+    "least that, within two of our standard deviations (a goal: without them)."
 )
 
 
