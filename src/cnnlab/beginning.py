@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from cnnlab.console import console
@@ -77,7 +78,7 @@ def introduce(run: TrackedRun, plan: Plan) -> None:
 def record_start(run: TrackedRun, plan: Plan) -> None:
     """Keep what is known before the first step: configuration, data, code and environment."""
     data = plan.data
-    run.log_parameters(plan.settings.flat())
+    run.log_parameters(plan.settings.flat() | {"threads": torch.get_num_threads()})
     run.log_text(as_yaml(plan.settings), SETTINGS_FILE)
     run.log_text(environment(), ENVIRONMENT_FILE)
     if diff := uncommitted_diff(Path.cwd()):

@@ -90,7 +90,7 @@ def settings_of(client: mlflow.MlflowClient, run: Run) -> dict[str, str]:
     """Return the settings, one a key; of a run that kept no file its parameters."""
     kept = kept_settings(client, run)
     values = run.data.params if kept is None else flatten(kept)
-    return {key: str(value) for key, value in values.items() if key != "like"}
+    return {key: str(value) for key, value in values.items() if key not in ("like", "threads")}
 
 
 def code_of(client: mlflow.MlflowClient, run: Run) -> dict[str, str]:

@@ -19,6 +19,7 @@ from mlflow.entities import Run
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cnnlab import process
 from cnnlab.compose import composing_error
 from cnnlab.errors import UsageError, shown
 from cnnlab.job import Job, compose_whole
@@ -57,6 +58,11 @@ class Origin:
             if key.split(".")[0] not in UNTOLD and key not in self.added and old.get(key) != new.get(key)
         ]
         lines = [f"{name}: {', '.join(differing) or 'the same settings'}"]
+        before, now = self.run.data.tags.get(Tag.THREADS, ""), str(process.own_threads())
+        if settings.threads is None and before not in ("", now):
+            lines.append(
+                f"{name} had {before} CPU threads, this one has {now}: threads={before} repeats it bit for bit"
+            )
         if self.added:
             values = ", ".join(f"{key}={shown(value)}" for key, value in self.added.items())
             lines.append(f"{name} is of an older version, what it did not have is as today: {values}")

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from functools import cache
 
 # Read when the libraries are first loaded; what the user has set wins.
 ENVIRONMENT = {
@@ -19,6 +20,7 @@ ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
+LIMIT = "OMP_NUM_THREADS"
 # MLflow's default of a job runner and four workers makes fourteen processes of a viewer.
 SERVER_ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 # The libraries' chatter would bury what the run itself says.
@@ -68,6 +70,31 @@ def begin(threads: int | None = None) -> None:
     # a driver each question is a failed attempt to load it.
     if not torch.cuda.is_available():
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+@cache
+def own_threads() -> int:
+    """Return torch's CPU threads as this process found them, before a training asked for another number."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def use_threads(number: int | None, processes: int = 1) -> int:
+    """Let torch compute with `number` CPU threads, in each of some processes on this machine; return how many.
+
+    Without a number as many as the process found, or as Lightning gives each of several: its share of the cores.
+    """
+    import torch
+
+    usual = own_threads()
+    if number is None:
+        number = usual if processes == 1 or LIMIT in os.environ else share_of_cores(processes)
+    if processes > 1:
+        os.environ[LIMIT] = str(number)  # where it is set, Lightning's launchers leave the number alone
+    if number != torch.get_num_threads():
+        torch.set_num_threads(number)
+    return number
 
 
 def begin_search() -> None:
@@ -127,6 +154,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def share_of_cores(processes: int) -> int:
+    """Return how many cores each of some processes may use, at least one."""
+    return max(1, available_cores() // processes)
+
+
 def visible_devices(accelerator: str) -> list[str]:
     """Return the names of the GPUs to hand out, as CUDA_VISIBLE_DEVICES takes them; none when training on the CPU."""
     import torch
@@ -139,5 +171,5 @@ def visible_devices(accelerator: str) -> list[str]:
 
 def share(index: int, threads: int, devices: list[str]) -> dict[str, str]:
     """Return the environment that gives worker `index` its CPU threads and, in turn, one of the GPUs."""
-    limits = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    limits = {LIMIT: str(threads), "MKL_NUM_THREADS": str(threads)}
     return limits | ({"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]} if devices else {})

@@ -69,6 +69,7 @@ def train(job: Job) -> Result | None:
         raise UsageError(*idle)
     process.seed(settings.seed)
     plan = make_plan(settings, job.folder)
+    process.use_threads(settings.threads, plan.trainer.num_devices)
 
     tags = start_tags(plan) | command_tags(job) | (origin.tags if origin else {})
     with open_run(settings.tracking, tags) if plan.trainer.is_global_zero else nullcontext() as run:

@@ -14,6 +14,7 @@ import time
 import pytest
 from optuna.trial import TrialState
 
+from cnnlab.process import available_cores
 from cnnlab.report.leaderboard import make_rows
 from cnnlab.report.read import read_store
 from cnnlab.sweeps.storage import RUN
@@ -49,6 +50,13 @@ def test_trials_are_children_of_one_run(swept):
         found = tracked(folder).get_run(trial.user_attrs[RUN])
         assert found.data.params["optimizer.lr"] == str(trial.params["optimizer.lr"])
         assert found.data.tags["trial.state"] == trial.state.name.lower()
+
+
+def test_the_threads_of_a_worker_are_said_and_stand_in_the_winners_file(swept):
+    _, output, said = swept
+    share = max(1, available_cores() // 2)
+    assert f"2 workers, CPU threads of each: {share}, " in said
+    assert f"\n# Found with threads={share}, which repeats it" in (output / "experiment" / "best.yaml").read_text()
 
 
 def test_only_the_winner_is_tested_and_by_mean_and_spread(swept):

@@ -17,7 +17,7 @@ from cnnlab.sweeps.goals import cost
 from cnnlab.sweeps.methods import build_sampler
 from cnnlab.sweeps.space import apply
 from cnnlab.sweeps.storage import PARENT_RUN, RUN, run_name
-from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, excess, requeue
+from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, THREADS, excess, requeue
 from cnnlab.sweeps.view import tally
 from cnnlab.sweeps.worker import drain, hopeless
 from cnnlab.tracking.run import create_run
@@ -165,6 +165,8 @@ def test_a_trial_is_kept_like_a_run_and_says_how_to_repeat_it(tmp_path):
     assert run.data.metrics["best/val/acc"] == trial.values[0]
     assert run.data.metrics["cost/parameters"] == trial.values[1]
     assert run.data.metrics["epochs"] == 2
+    threads = str(torch.get_num_threads())
+    assert run.data.params["threads"] == run.data.tags["device.threads"] == str(trial.user_attrs[THREADS]) == threads
     tags = run.data.tags
     assert (tags["sweep.role"], tags["dataset"], tags["model"]) == ("trial", "digits", "dnn")
     assert tags["overrides"] == "model=dnn 'model.hidden_units=[8,16]' seed=0"

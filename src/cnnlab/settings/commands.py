@@ -72,7 +72,7 @@ class Figures(Section):
 
 
 # Where data lies, where a run trains and whether it is tested is no part of what it is.
-PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "dataset.sealed", "trainer.accelerator")
+PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "dataset.sealed", "trainer.accelerator", "threads")
 # What was so before there was a choice is no part of it either: older runs and studies stay comparable.
 ALWAYS_WAS: dict[str, object] = {
     "loss.name": "cross_entropy",
@@ -90,6 +90,10 @@ class Training(Section):
     seed: Seed = Field(description="initial weights, dropout and the order of the batches")
     batch_size: Count = Field(description="images a step and device")
     evaluation_batch_size: Count = Field(description="images a step of validation and test; changes no metric")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        description="CPU threads of torch, on which a result's last digits depend; null: its own choice, "
+        "in a sweep the worker's share of the cores"
+    )
     like: str | int | None = Field(description="start from the settings of this run: its id, or best, or last")
     init_from: str | int | None = Field(
         description="begin with the weights that fit: a run's id, its first 6 characters or more, or a file"

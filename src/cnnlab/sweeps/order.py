@@ -33,6 +33,7 @@ INDIFFERENT = (
     "dataset.root",
     "dataset.download",
     "dataset.sealed",
+    "threads",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_nodes",

@@ -25,7 +25,7 @@ from cnnlab.sweeps.order import Order
 from cnnlab.sweeps.plots import draw
 from cnnlab.sweeps.space import Space
 from cnnlab.sweeps.storage import HISTORY, RUN, hidden
-from cnnlab.sweeps.study import DUPLICATE, REASON, RESULT
+from cnnlab.sweeps.study import DUPLICATE, REASON, RESULT, THREADS
 from cnnlab.sweeps.view import ENDED, cut_short, mean_and_spread, number, parameters, tally
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import BEST_TRIAL, TRIALS, WINNER, Metric, Tag
@@ -68,7 +68,10 @@ def summarize(order: Order, study: optuna.Study, parent: TrackedRun, folder: Pat
     told: dict[str, str] = {Tag.BEST_TRIAL: str(best.number), Tag.BEST_PARAMETERS: parameters(best.params)}
     parent.set_tags(told | {str(Tag.BEST_RUN): str(best.user_attrs.get(RUN, ""))})
     values = order.space.values(best.params)
+    threads = best.user_attrs.get(THREADS)
+    found = f"\n# Found with threads={threads}, which repeats it bit for bit on such a processor." if threads else ""
     title = f"Trial {best.number} of the sweep {study.study_name}: {goals.metric} {best.values[0]:.4f}{cut_short(best)}"
+    title += found
     file = folder / "experiment" / "best.yaml"
     write_experiment(order.configurations, order.job, values, title, file)
     parent.log_file(file, "experiment")

@@ -134,8 +134,10 @@ def introduce(this: RunningSweep) -> None:
         console.print(note, soft_wrap=True)
     done = tally(this.study.get_trials(deepcopy=False))["ended"]
     state = "new study" if this.new else f"continues with {done} of {settings.n_trials} trials"
+    threads = order.training.threads or process.share_of_cores(settings.n_workers)
     console.print(
-        f"{this.study.study_name}: {state}, {settings.n_workers} workers, {hidden(settings.storage)}; "
+        f"{this.study.study_name}: {state}, {settings.n_workers} workers, CPU threads of each: {threads}, "
+        f"{hidden(settings.storage)}; "
         f"run {this.parent.run_id}",
         soft_wrap=True,
     )

@@ -19,6 +19,7 @@ from cnnlab.sweeps.storage import CONTINUES, OWNER, Retry, SharedStorage, StudyL
 REASON = "reason"  # why it failed
 RESULT = "result"  # what it measured, beyond its value
 DUPLICATE = "duplicate_of"
+THREADS = "threads"  # CPU threads it was trained with
 EXCESS = "excess"  # by how much each cost exceeds its limit, as a share of it; what is above 0 is not trained
 DEFINITION = "definition"  # user attribute of a study: what makes its trials comparable
 

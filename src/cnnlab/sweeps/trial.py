@@ -28,7 +28,7 @@ from cnnlab.sweeps.promotion import STATE, Progress, read_progress, state_of, ti
 from cnnlab.sweeps.setup import Setup, reason_kept
 from cnnlab.sweeps.space import Parameter, Space, apply, section
 from cnnlab.sweeps.storage import CONTINUES, RUN, run_name
-from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, is_infeasible
+from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, THREADS, is_infeasible
 from cnnlab.tracking.run import TrackedRun, open_run
 from cnnlab.tracking.schema import BEST, COST, SEED_PREFIX, VALIDATION, Direction, Metric, Role, Tag
 from cnnlab.training import fit
@@ -81,8 +81,12 @@ class Task:
         tags[Tag.OVERRIDES] = self.setup.repeated(config, chosen)
         with open_run(tracking, tags) as run:
             trial.set_user_attr(RUN, run.run_id)
-            run.log_parameters(flatten(values))
-            run.set_tags(settings_tags(read_training(values, self.setup.data)))
+            run.log_parameters({key: value for key, value in flatten(values).items() if key != "threads"})
+            settings = read_training(values, self.setup.data)
+            threads = process.use_threads(settings.threads)
+            trial.set_user_attr(THREADS, threads)
+            run.log_parameters({"threads": threads})
+            run.set_tags(settings_tags(settings) | {str(Tag.THREADS): str(threads)})
             state = None
             if (number := trial.user_attrs.get(CONTINUES)) is not None:
                 state = state_of(trial.study.get_trials(deepcopy=False)[number])
@@ -115,6 +119,7 @@ class Task:
         """
         settings = read_training(resolve(config), self.setup.data)
         process.seed(settings.seed)
+        process.use_threads(settings.threads)
         plan = make_plan(settings, self.setup.folder, self.setup.data, self.setup.weights)
         callbacks: list[pl.Callback] = plan.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.remove(plan.checkpoint)

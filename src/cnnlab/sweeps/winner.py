@@ -54,6 +54,7 @@ def train_result(
     config = setup.configured({SEED: seed}, name)
     settings = read_training(resolve(config), setup.data)
     process.seed(settings.seed)
+    process.use_threads(settings.threads)
     folder = setup.folder / name
     plan = make_plan(settings, folder, setup.data, setup.weights)
     overrides = setup.repeated(config, dict.fromkeys(chosen))

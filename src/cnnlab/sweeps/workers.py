@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from cnnlab.process import available_cores, share
+from cnnlab.process import share, share_of_cores
 from cnnlab.settings.sweep import WorkerOrder
 from cnnlab.start import PACKAGE
 from cnnlab.sweeps.worker import DISK_FULL, HOPELESS
@@ -48,7 +48,7 @@ class WorkerPool:
     def start(self, index: int, *, reseed: bool) -> None:
         """Start worker `index` in a session of its own: Ctrl-C reaches the launch alone, which ends its workers."""
         log = self.log_file(index).open("ab")
-        threads = max(1, available_cores() // self.size)
+        threads = share_of_cores(self.size)
         # The same code as the launch's, also where that is a checkout and another version is installed.
         path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
         own = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
