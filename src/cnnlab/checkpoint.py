@@ -142,7 +142,9 @@ def upgraded(described: object) -> dict[str, object]:
         described = _from_first_format(described, described["config"])
     dataset = described.get("dataset")
     if isinstance(dataset, dict):
-        then = {"sealed": False} | ({"resize": "stretch"} if "path" in dataset else {})
+        then: dict[str, object] = {"sealed": False, "balance": "none"} | (
+            {"resize": "stretch"} if "path" in dataset else {}
+        )
         if isinstance(validation := dataset.get("validation"), dict):
             dataset = dataset | {"validation": {"folds": 5, "fold": 0} | validation}
         described = described | {"dataset": then | dataset}

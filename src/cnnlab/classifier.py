@@ -78,6 +78,7 @@ class Classifier(pl.LightningModule):
         self.augmentation = augmentation
         self.measures = measures
         self.loss = loss
+        self.class_weights: Tensor | None = None  # float32 [classes], of what training minimizes
         self.train_sums, self.val_sums, self.test_sums = EpochSums(), EpochSums(), EpochSums()
         self.collector = Collector()
         self.validated: dict[str, Tensor] = {}  # of this epoch's validation, until its training ends
@@ -132,7 +133,8 @@ class Classifier(pl.LightningModule):
                 images, targets = self.augmentation(images, labels)
         logits = at_least_single(self(images))
         loss = F.cross_entropy(logits, targets)
-        objective = fitted(self.loss, logits, targets, loss, self.label_smoothing) + self.penalty()
+        weights = self.class_weights.to(self.device) if split == "train" and self.class_weights is not None else None
+        objective = fitted(self.loss, logits, targets, loss, self.label_smoothing, weights) + self.penalty()
         self.sums(split).update(loss, objective, logits, labels)
         if split != "train" and self.measures is not None:
             self.measures.update(logits, labels)

@@ -77,8 +77,24 @@ def _callable(target: str, given: Maker, offers: dict[str, object]) -> Maker:
     return made
 
 
-def fitted(loss: OwnLoss | None, logits: Tensor, targets: Tensor, mean: Tensor, label_smoothing: float) -> Tensor:
-    """Return what training minimizes beside the penalties; `mean` is the cross-entropy, which is there already."""
+def fitted(
+    loss: OwnLoss | None,
+    logits: Tensor,
+    targets: Tensor,
+    mean: Tensor,
+    label_smoothing: float,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Return what training minimizes beside the penalties; `mean` is the cross-entropy, which is there already.
+
+    `weights` [classes] multiply each image's part by its class'. It is divided by the number of images: weights that
+    are 1 in the mean over all images change no scale, whatever a batch holds.
+    """
     if loss is not None:
         return loss(logits, targets)
+    if weights is not None:
+        summed = F.cross_entropy(
+            logits, targets, weights.to(logits.dtype), reduction="sum", label_smoothing=label_smoothing
+        )
+        return summed / len(logits)
     return F.cross_entropy(logits, targets, label_smoothing=label_smoothing) if label_smoothing else mean

@@ -105,6 +105,8 @@ def make_plan(
         raise UsageError(*problems)
     assert data and data_module and built and trainer and watching
     classifier, start = built
+    if settings.dataset.balance == "weights":
+        classifier.class_weights = class_weights(data.train_labels[data_module.train_index], data.classes)
     return Plan(settings, data, data_module, classifier, trainer, watching[0], logger, start)
 
 
@@ -120,7 +122,14 @@ def build_data_module(settings: Training, data: ImageData) -> ImageDataModule:
     """Split the data and cut it into batches; raises UsageError where it cannot be cut so."""
     train_index, validation_index = divide(data, settings.dataset.validation)
     sizes = settings.batch_size, settings.evaluation_batch_size
-    return ImageDataModule(data, train_index, validation_index, *sizes, settings.seed)
+    balanced = settings.dataset.balance == "sampler"
+    return ImageDataModule(data, train_index, validation_index, *sizes, settings.seed, balanced=balanced)
+
+
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """Return n / (classes * images of the class) for each class, float32 [classes]; 1 in the mean over all images."""
+    counts = torch.bincount(labels, minlength=classes).clamp(min=1)
+    return len(labels) / (classes * counts.float())
 
 
 def kept_images(data: ImageData, data_module: ImageDataModule) -> KeptImages | None:

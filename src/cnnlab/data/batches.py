@@ -23,6 +23,8 @@ class Batches:
     image; the permutation is padded from its own beginning so that all ranks take the same number of steps, as torch's
     DistributedSampler does. The last batch may be smaller.
 
+    Balanced, it is no permutation: as many images are drawn with replacement, every class being as likely.
+
     In order, for evaluation: the ranks share out the images without padding, so that metrics are exact. All of them
     still get the same number of batches, at least one image each and their sizes at most one apart, because ranks
     that synchronise in every forward pass would otherwise wait for each other for ever.
@@ -42,6 +44,8 @@ class Batches:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        *,
+        balanced: bool = False,
     ):
         if not shuffle and len(labels) < _ceil(len(labels), batch_size * world_size) * world_size:
             raise UsageError(
@@ -54,6 +58,7 @@ class Batches:
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.balanced = balanced
         self.epoch = 0
 
     @property
@@ -77,7 +82,13 @@ class Batches:
         """Return this rank's share of the epoch's permutation, int64, on the CPU."""
         # Hashing both numbers keeps epoch 1 of seed 0 apart from epoch 0 of seed 1.
         state = int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-        permutation = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(state))
+        generator = torch.Generator().manual_seed(state)
+        if self.balanced:
+            labels = self.labels.cpu()
+            chance = 1 / torch.bincount(labels).double()[labels]
+            permutation = torch.multinomial(chance, len(labels), replacement=True, generator=generator)
+        else:
+            permutation = torch.randperm(len(self.labels), generator=generator)
         share = _ceil(len(permutation), self.world_size)
         repeats = _ceil(share * self.world_size, len(permutation))
         return permutation.repeat(repeats)[self.rank : share * self.world_size : self.world_size]

@@ -14,7 +14,8 @@ from cnnlab.errors import UsageError
 class ImageDataModule(pl.LightningDataModule):
     """Serves the training, validation and test split from the trainer's own device, where each is moved once.
 
-    `batch_size` is the number of images per training step on one device; `seed` fixes the order of every epoch.
+    `batch_size` is the number of images per training step on one device; `seed` fixes the order of every epoch. With
+    `balanced`, an epoch draws as often from each class.
     Raises UsageError for a batch larger than the training split.
     """
 
@@ -26,6 +27,8 @@ class ImageDataModule(pl.LightningDataModule):
         batch_size: int,
         evaluation_batch_size: int,
         seed: int,
+        *,
+        balanced: bool = False,
     ):
         super().__init__()
         if batch_size > len(train_index):
@@ -38,6 +41,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.evaluation_batch_size = evaluation_batch_size
         self.seed = seed
+        self.balanced = balanced
         self._on_device: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
 
     @property
@@ -75,6 +79,7 @@ class ImageDataModule(pl.LightningDataModule):
             self.seed,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
+            balanced=shuffle and self.balanced,
         )
 
     def _split(self, split: str, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -77,6 +77,7 @@ PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "dataset.sea
 ALWAYS_WAS: dict[str, object] = {
     "loss.name": "cross_entropy",
     "optimizer.epsilon_placement": "torch",
+    "dataset.balance": "none",
     "dataset.validation.folds": 5,
     "dataset.validation.fold": 0,
 }
@@ -136,6 +137,11 @@ class Training(Section):
             yield (
                 f"{path}regularization.label_smoothing={self.regularization.label_smoothing} belongs to the "
                 f"cross-entropy, but {path}loss._target_={self.loss.target!r}; set it to 0"
+            )
+        if isinstance(self.loss, Own) and self.dataset.balance == "weights":
+            yield (
+                f"{path}dataset.balance='weights' belongs to the cross-entropy, but "
+                f"{path}loss._target_={self.loss.target!r}; take sampler or none"
             )
         for name in ("checkpoint", "early_stopping"):
             watching = getattr(self.callbacks, name)

@@ -48,6 +48,9 @@ class Images(Section):
         description="what the network sees of a pixel: raw 0..255, unit 0..1, standard mean 0 and deviation 1"
     )
     validation: Validation = Field(description="the part of the training images that is held out")
+    balance: Literal["none", "weights", "sampler"] = Field(
+        description="of unequal classes: weights in what training minimizes, or as many images of each drawn"
+    )
     sealed: bool = Field(description="true: the test split is not opened; evaluate.py unseal=true does so later")
 
 
