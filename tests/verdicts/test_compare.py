@@ -11,8 +11,11 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from cnnlab.verdicts.sides import is_run
-from commands import command, environment, run
+from cnnlab.settings.comparing import Comparing
+from cnnlab.settings.read import read, resolve
+from cnnlab.verdicts.comparison import definition
+from cnnlab.verdicts.sides import is_run, read_sides
+from commands import command, environment, job, run
 from sweep_commands import finished
 
 TINY = "model=dnn trainer.max_epochs=1"
@@ -182,3 +185,13 @@ def test_what_is_wrong_is_told_in_lines_and_nothing_is_written(tmp_path, overrid
 )
 def test_one_word_is_a_run(text, meant):
     assert is_run(text) == meant
+
+
+def test_another_fold_is_another_comparison_and_never_taken_for_the_same(tmp_path):
+    def asked(fold: int):
+        validation = f"dataset.validation.method=fold dataset.validation.folds=3 dataset.validation.fold={fold}"
+        made = job("compare", tmp_path, f"a='{WEAK} {validation}'", f"b='{STRONG} {validation}'")
+        settings = read(Comparing, resolve(made.config))
+        return definition(settings, *read_sides(settings, made))
+
+    assert asked(0) == asked(0) != asked(1)

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnlab.beginning import settings_tags
 from cnnlab.job import Job
 from cnnlab.own_path import written
 from cnnlab.settings.comparing import Compare, Comparing
@@ -54,5 +55,8 @@ def definition(asked: Comparing, a: Side, b: Side) -> dict[str, object]:
     if a.own or b.own:
         code["own"] = [code_tags(Path.cwd()).get(Tag.COMMIT), uncommitted_diff(Path.cwd())]
     design = [settings.seed, settings.min_seeds, settings.max_seeds, settings.alpha, settings.delta]
-    sides = {side.name: [side.digest, side.plan.data.training_digest] for side in (a, b)}
+    sides = {
+        side.name: [side.digest, side.plan.data.training_digest, settings_tags(side.settings).get(Tag.FOLD)]
+        for side in (a, b)
+    }
     return {"metric": asked.metric, "design": design, **sides, **code}

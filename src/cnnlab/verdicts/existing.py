@@ -93,8 +93,13 @@ def check(metric: str, a: Run, b: Run) -> Direction:
 
 
 def images_of(run: Run, metric: str) -> str | None:
-    """Return the digest of a run's images: of validation's with those trained on, or of all with the test images."""
-    return run.data.tags.get(Tag.TRAINING_IMAGES) if metric.startswith(VALIDATION) else data_digest(run)
+    """Return the digest of a run's images: of validation's with those trained on, or of all with the test images.
+
+    The fold that a run was validated on is named behind it: other folds are other images.
+    """
+    digest = run.data.tags.get(Tag.TRAINING_IMAGES) if metric.startswith(VALIDATION) else data_digest(run)
+    fold = run.data.tags.get(Tag.FOLD)
+    return digest if fold is None else f"{digest}, fold {fold}"
 
 
 def way(metric: str) -> Direction | None:
