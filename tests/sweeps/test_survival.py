@@ -96,3 +96,12 @@ def test_a_full_disk_ends_the_sweep_with_one_line_and_no_trial_is_lost(tmp_path)
         assert len(trials) == before + 10
         assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
         assert not [found for found in tracked_runs(tmp_path) if found.info.status == "RUNNING"]
+
+
+@pytest.mark.slow
+def test_a_deadline_ends_the_launch_and_the_same_command_continues(tmp_path):
+    # Epochs enough for hours: only the deadline ends this, once the first trial is under way.
+    told = ["trainer.max_epochs=100000", "sweep.n_trials=2", "pruner=none", "callbacks=last_checkpoint"]
+    said = run(tmp_path, *told, "sweep.minutes=0.5")
+    assert "sweep.minutes=0.5 have passed, 0 of 2 trials are done; 1 under way are queued again" in said
+    assert [trial.state.name for trial in study_in(tmp_path).get_trials()] == ["FAIL", "WAITING"]

@@ -34,7 +34,7 @@ from cnnlab.sweeps.study import (
     open_study,
     requeue_dead,
 )
-from cnnlab.sweeps.view import View, tally
+from cnnlab.sweeps.view import View, deadline_line, tally
 from cnnlab.sweeps.workers import WorkerPool, WorkersFailed
 from cnnlab.tracking.provenance import code_tags
 from cnnlab.tracking.run import TrackedRun, create_run, open_run
@@ -237,7 +237,7 @@ def run_workers(this: RunningSweep, study: optuna.Study, lock: StudyLock, order:
         with View(study.study_name, Goals(order.goals, order.upward), total, trials) as view, pool:
             while pool.supervise(view.update(study.get_trials(deepcopy=False))):
                 if order.search and settings.minutes and time.monotonic() - started >= 60 * settings.minutes:
-                    say_deadline(this)
+                    console.print(deadline_line(settings, study.get_trials(deepcopy=False)), soft_wrap=True)
                     break
                 requeue_dead(study, lock, settings.retries)
                 time.sleep(POLL)
@@ -246,16 +246,6 @@ def run_workers(this: RunningSweep, study: optuna.Study, lock: StudyLock, order:
         raise UsageError(f"the sweep stopped, {error}{last_reason(study.get_trials(deepcopy=False))}") from error
     finally:
         requeue_dead(study, lock, None)  # those we stopped ourselves are no failures
-
-
-def say_deadline(this: RunningSweep) -> None:
-    """Say that the time of this launch is up, and how to go on."""
-    trials = this.study.get_trials(deepcopy=False)
-    counts, settings = tally(trials), this.order.settings
-    done = f"{counts['ended']} of {settings.n_trials} trials are done"
-    going = f"; {counts['running']} under way are queued again" if counts["running"] else ""
-    line = f"sweep.minutes={settings.minutes:g} have passed, {done}{going}: the same command continues"
-    console.print(line, soft_wrap=True)
 
 
 def last_reason(trials: Sequence[optuna.trial.FrozenTrial]) -> str:

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from cnnlab.console import console
+from cnnlab.settings.sweep import Sweep
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.storage import CONTINUES, superseded
 from cnnlab.sweeps.study import DUPLICATE, REASON, is_infeasible
@@ -110,6 +111,14 @@ def state_of(trial: FrozenTrial) -> str:
     if trial.state == TrialState.FAIL:
         return "failed"
     return "infeasible" if is_infeasible(trial) else trial.state.name.lower()
+
+
+def deadline_line(settings: Sweep, trials: Sequence[FrozenTrial]) -> str:
+    """Return what is said when the time of a launch is up, and how to go on."""
+    counts = tally(trials)
+    done = f"{counts['ended']} of {settings.n_trials} trials are done"
+    going = f"; {counts['running']} under way are queued again" if counts["running"] else ""
+    return f"sweep.minutes={settings.minutes:g} have passed, {done}{going}: the same command continues"
 
 
 def cut_short(trial: FrozenTrial) -> str:
