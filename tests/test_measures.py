@@ -146,7 +146,7 @@ def own(name: str = "late", **keys: object) -> str:
             "metrics.late: _target_='torch.nn.ReLU' returns ReLU; it takes a Metric",
         ),
         ([own(_target_="measured_code.Wide")], "metrics.late: compute() returns values of shape [3]; it takes one num"),
-        (["callbacks.checkpoint.monitor=val/f1"], "callbacks.checkpoint.monitor='val/f1' is not measured; add metrics"),
+        (["callbacks.checkpoint.monitor=val/auroc"], "callbacks.checkpoint.monitor='val/auroc' is not measured; add metr"),
         (
             ["callbacks.early_stopping.monitor=val/lat", own()],
             "callbacks.early_stopping.monitor='val/lat' is unknown; allowed: train/loss, train/acc, train/objective, "
@@ -196,7 +196,7 @@ def test_they_are_measured_each_epoch_and_choose_the_checkpoint_by_their_own_dir
 
 def test_without_any_nothing_is_counted(tmp_path):
     uri = f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"
-    assert make_plan(settings("model=dnn", uri), tmp_path).classifier.measures is None
+    assert make_plan(settings("model=dnn", "metrics=[]", uri), tmp_path).classifier.measures is None
 
 
 def test_a_run_keeps_them_and_those_of_its_best_epoch(tmp_path):

@@ -112,14 +112,15 @@ def test_one_that_watches_what_nothing_logs_is_one_line_before_training(plan, ki
     (line,) = refusal(plan, *watcher("val/los", kind))
     assert line.startswith("callbacks.own.monitor='val/los' is unknown; allowed: train/loss, ")
     assert line.endswith("did you mean 'val/loss'?")
-    (line,) = refusal(plan, *watcher("val/f1", kind))
-    assert line == "callbacks.own.monitor='val/f1' is not measured; add metrics=[f1]"
+    (line,) = refusal(plan, *watcher("val/kappa", kind))
+    assert line == "callbacks.own.monitor='val/kappa' is not measured; add metrics=[kappa]"
 
 
 def test_one_may_watch_what_is_logged_or_what_another_of_the_users_own_may_log(plan):
     for monitor in ("val/acc", "learning_rate"):
         plan(*watcher(monitor))
-    plan(*watcher("val/f1"), "metrics=[f1]")
+    plan(*watcher("val/kappa"), "metrics=[kappa]")
+    plan(*watcher("val/f1"))
     plan(*watcher("null", "ModelCheckpoint"))
     plan(*watcher("told"), *callback("Told", every=1))
     (line,) = refusal(plan, *watcher("told"), *callback("Told"))

@@ -111,15 +111,15 @@ def test_two_objectives_turn_pruning_off_and_say_so(tmp_path):
 
 
 def test_a_chosen_metric_is_optimized_in_its_own_direction(tmp_path):
-    assert order(tmp_path, "sweep.objective=val/f1", "metrics=[f1]").goals.directions == ["maximize"]
+    assert order(tmp_path, "sweep.objective=val/f1").goals.directions == ["maximize"]
     two = order(tmp_path, "sweep.objective=[val/calibration_error,parameters]", "metrics=[f1,calibration_error]")
     assert two.goals.directions == ["minimize", "minimize"]
-    assert order(tmp_path, "metrics=[f1]").definition() == order(tmp_path).definition()
+    assert order(tmp_path, "metrics=[kappa]").definition() == order(tmp_path).definition()
 
 
 def test_a_metric_that_is_not_chosen_is_no_objective(tmp_path):
-    assert problems(tmp_path, "sweep.objective=val/f1") == [
-        "sweep.objective='val/f1' is not measured; add metrics=[f1]"
+    assert problems(tmp_path, "sweep.objective=val/kappa") == [
+        "sweep.objective='val/kappa' is not measured; add metrics=[kappa]"
     ]
     assert "did you mean 'val/kappa'?" in problems(tmp_path, "sweep.objective=val/kapa", "metrics=[kappa]")[0]
     assert len(problems(tmp_path, "sweep.objective=val/f1", "metrics=[f1]", "optimizer.lr=0")) == 1
