@@ -83,7 +83,7 @@ def test_an_object_of_a_class_or_a_function_is_what_is_minimized(plan, overrides
     torch.testing.assert_close(minimized, expected(classifier(images), labels))
     means = classifier.sums("train").compute()
     torch.testing.assert_close(means["loss"], F.cross_entropy(classifier(images), labels).double().detach())
-    torch.testing.assert_close(means["objective"], minimized.detach())
+    torch.testing.assert_close(means["objective"], minimized.double().detach())
 
 
 def test_penalties_are_added_to_it(plan):

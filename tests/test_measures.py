@@ -146,7 +146,7 @@ def own(name: str = "late", **keys: object) -> str:
             "metrics.late: _target_='torch.nn.ReLU' returns ReLU; it takes a Metric",
         ),
         ([own(_target_="measured_code.Wide")], "metrics.late: compute() returns values of shape [3]; it takes one num"),
-        (["callbacks.checkpoint.monitor=val/auroc"], "callbacks.checkpoint.monitor='val/auroc' is not measured; add metr"),
+        (["callbacks.checkpoint.monitor=val/auroc"], "callbacks.checkpoint.monitor='val/auroc' is not measured"),
         (
             ["callbacks.early_stopping.monitor=val/lat", own()],
             "callbacks.early_stopping.monitor='val/lat' is unknown; allowed: train/loss, train/acc, train/objective, "

@@ -64,6 +64,8 @@ def filled(line: str, run_id: str) -> str:
     line = line.replace("RUN_ID", run_id)
     if (" train.py" in line and "--help" not in line) or line.startswith("cnnlab train"):
         return f"{line} {SHORT}"
+    if " compare.py" in line:
+        return re.sub(r'\b([ab])="', rf'\1="{SHORT} ', line) + " compare.max_seeds=3"
     return f"{line} {SHORT} {SEARCHED}" if " sweep.py" in line else line
 
 

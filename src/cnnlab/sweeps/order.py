@@ -24,7 +24,7 @@ from cnnlab.sweeps.methods import GRID, NO_PRUNER, build_pruner, build_sampler, 
 from cnnlab.sweeps.setup import DatasetCache
 from cnnlab.sweeps.space import Space, section
 from cnnlab.sweeps.storage import check_storage
-from cnnlab.tracking.schema import MONITORS
+from cnnlab.tracking.schema import MEASURES, MONITORS, Direction
 from cnnlab.weights import WeightsCache
 
 SWEEP_SECTIONS = ("sweep", "search", "sampler", "pruner")
@@ -110,8 +110,9 @@ def read_order(job: Job) -> Order:
     if training and sweep.settings and sweep.settings.folds and training.dataset.validation.method != "fold":
         problems.append("sweep.folds=true needs dataset.validation.method=fold")
     goals = None
-    if training is not None or not values.get("metrics"):  # else nobody knows what is measured
-        monitors = training.monitors if training else MONITORS
+    metrics = named_metrics(values)
+    if training is not None or metrics is not None:  # else nobody knows what is measured
+        monitors = training.monitors if training else MONITORS | (metrics or {})
         goals = collect(problems, read_goals, section(whole, "sweep").get("objective"), values, monitors)
     groups = {
         name: choice
@@ -137,6 +138,15 @@ def read_order(job: Job) -> Order:
     assert goals and space and training and plan and sampler and pruner and sweep.settings and first is not None
     parts = (job, sweep.settings, configurations, training, sampler, pruner, space, goals, first)
     return adapted(Order(*parts, plan.start.digest, plan.start.lines))
+
+
+def named_metrics(values: Mapping[str, object]) -> dict[str, Direction] | None:
+    """Return the monitors of a configuration's `metrics`; None where they are not all names of metrics."""
+    named = values.get("metrics")
+    known = {str(name): direction for name, direction in MEASURES.items()}
+    if not isinstance(named, list) or not all(isinstance(name, str) and name in known for name in named):
+        return None
+    return {f"val/{name}": known[name] for name in named}
 
 
 def default_name(job: Job, values: Mapping[str, object]) -> str:
