@@ -189,7 +189,7 @@ class TestSections:
             ("callbacks.checkpoint=null", "callbacks.checkpoint is missing"),
             ("~optimizer.lr", "optimizer.lr is missing"),
             ("+epochs=3", "epochs is no setting; allowed: seed, batch_size, "),
-            ("+optimizer.speed=3", "optimizer.speed is no setting; allowed: name, lr, betas, eps, weight_decay, fused"),
+            ("+optimizer.speed=3", "optimizer.speed is no setting; allowed: name, lr, betas, eps, epsilon_placement, "),
             (
                 "+callbacks.timer={every: 3}",
                 "callbacks.timer is no setting; allowed: checkpoint, early_stopping, ",
@@ -225,7 +225,7 @@ class TestSections:
     def test_a_users_own_code_keeps_its_arguments(self):
         own = read(Training, composed("+optimizer._target_=torch.optim.Adagrad")).optimizer
         assert isinstance(own, Own) and own.target == "torch.optim.Adagrad"
-        assert own.arguments.keys() == {"lr", "betas", "eps", "weight_decay", "fused"}
+        assert own.arguments.keys() == {"lr", "betas", "eps", "epsilon_placement", "weight_decay", "fused"}
 
 
 def test_settings_are_frozen():
