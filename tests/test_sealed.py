@@ -113,7 +113,7 @@ def test_a_sealed_run_has_no_test_until_it_is_unsealed(tmp_path):
     assert f"evaluate.py run={sealed.info.run_id} unseal=true" in done.stdout
     assert not [name for name in sealed.data.metrics if name.startswith("test/")]
     assert sealed.data.tags["test.sealed"] == "true"
-    assert f"val/acc        {sealed.data.metrics['best/val/acc']:.4f}" in done.stdout
+    assert re.search(rf"val/acc +{sealed.data.metrics['best/val/acc']:.4f}\n", done.stdout)
     (table,) = tmp_path.glob("outputs/*/*/figures/classes.csv")
     counts = [int(line.split(",")[1]) for line in table.read_text().splitlines()[1:]]
     assert sum(counts) == 144, "the figures are of validation"

@@ -23,10 +23,12 @@ from cnnlab.errors import UsageError, refused
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.job import Job
 from cnnlab.kept_split import common_split, describe_change
+from cnnlab.measures import build_measures
 from cnnlab.metrics import PER_CLASS, Predictions, class_metrics
 from cnnlab.settings.commands import Choice, Evaluation
 from cnnlab.settings.dataset import ImageFolder, OwnImages
 from cnnlab.settings.read import read
+from cnnlab.settings.training import Metrics
 from cnnlab.tracking.ledger import Reading, record
 from cnnlab.tracking.run import TrackedRun, tracked_run
 from cnnlab.tracking.schema import Tag
@@ -63,6 +65,7 @@ def evaluate(job: Job) -> dict[str, float]:
         metrics, predictions = measure(saved.classifier, images, labels, split, settings.batch_size)
         if saved.description.loss == "own":  # which this command does not have
             del metrics[f"{split}/objective"]
+    metrics |= chosen_metrics(settings.metrics, predictions, len(saved.class_names), split)
     metrics |= class_metrics(predictions, saved.class_names, split)
 
     source = f"run {saved.run_id}" if saved.run_id else str(saved.checkpoint)
@@ -96,6 +99,15 @@ def evaluate(job: Job) -> dict[str, float]:
             console.print(note, soft_wrap=True)
     show_closing(rows)
     return metrics
+
+
+def chosen_metrics(chosen: Metrics, predictions: Predictions, classes: int, split: str) -> dict[str, float]:
+    """Return the chosen metrics of predictions, named `split/...`; raises UsageError for those there cannot be."""
+    measures = build_measures(chosen, classes)
+    if measures is None:
+        return {}
+    measures.update(predictions.logits, predictions.labels)
+    return {f"{split}/{name}": float(value) for name, value in measures.compute().items()}
 
 
 def keep_reading(

@@ -224,6 +224,7 @@ class Evaluation(Trained):
     )
     split: Literal["train", "val", "test"] = Field(description="which images are measured")
     unseal: bool = Field(description="true: opens the test split of a run that was trained with dataset.sealed=true")
+    metrics: Metrics = Field(description="measured beside loss and accuracy")
     batch_size: Count = Field(description="images a step; changes no metric")
     figures: Figures = Field(description="which pictures are drawn")
 
