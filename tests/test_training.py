@@ -67,7 +67,9 @@ class TestScreen:
             "print('heavy:', [name for name in ('torch', 'mlflow', 'pytorch_lightning') if name in sys.modules])"
         )
         done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
-        assert "model: cnn_dropout, convnet, deep_cnn, dnn, fashion_cnn, mlp, resnet, simple_cnn" in " ".join(done.stdout.split())
+        assert "model: cnn_dropout, convnet, deep_cnn, dnn, fashion_cnn, mlp, resnet, simple_cnn" in " ".join(
+            done.stdout.split()
+        )
         assert "dataset: cifar10, digits, fashion_mnist, image_folder, kmnist, mnist" in done.stdout
         assert "regularization: dropout, dropout_l2, l2, none" in done.stdout
         assert "heavy: []" in done.stdout, "--help must not wait for heavy imports"

@@ -37,7 +37,7 @@ def test_a_promoted_trial_goes_on_as_if_it_had_never_been_stopped(tmp_path, ema)
     assert state_of(stopped) == file
     for pruner in (Refuses(3), optuna.pruners.NopPruner()):
         bench.study.pruner = pruner
-        promoted = Promotion(1.0).candidate(bench.study)
+        promoted = Promotion(1.0, 1).candidate(bench.study)
         assert promoted is not None
         bench.study.enqueue_trial(promoted.params, user_attrs={CONTINUES: promoted.number})
         bench.study.optimize(bench.task, n_trials=1)
@@ -47,7 +47,7 @@ def test_a_promoted_trial_goes_on_as_if_it_had_never_been_stopped(tmp_path, ema)
     for metric in ("train/loss", "val/loss"):
         assert bench.history(last, metric)[:4] == uninterrupted.history(whole, metric)[:4]
     assert bench.client.get_run(last.user_attrs[RUN]).data.tags["trial.continues"] == "1", "which went on with 0"
-    assert Promotion(1.0).candidate(bench.study) is None, "it goes on once"
+    assert Promotion(1.0, 1).candidate(bench.study) is None, "it goes on once"
 
 
 def pruned(study: optuna.Study, folder, *values: float) -> None:
@@ -74,6 +74,8 @@ def test_the_share_that_a_pruner_lets_pass_is_promoted_the_best_first(tmp_path):
     pruned(study, tmp_path, 0.5, 0.8, 0.6, 0.7)
     third = promotion(read(Own, {"_target_": "optuna.pruners.HyperbandPruner", "reduction_factor": 3}))
     assert third is not None and third.share == pytest.approx(1 / 3)
+    waits = read(Own, {"_target_": "optuna.pruners.HyperbandPruner", "reduction_factor": 3, "bootstrap_count": 4})
+    assert promotion(waits).candidate(study) is None, "it waits for five"
     assert third.candidate(study).params == {"lr": 0.8}
     study.enqueue_trial({"lr": 0.8}, user_attrs={CONTINUES: 1})
     assert third.candidate(study) is None, "the second best of four is not in the best third"

@@ -30,9 +30,13 @@ MEDIAN, PERCENTILE = "optuna.pruners.MedianPruner", "optuna.pruners.PercentilePr
 
 @dataclass(frozen=True)
 class Promotion:
-    """Chooses the pruned trial to go on with; `share` of the trials that came as far are let pass."""
+    """Chooses the pruned trial to go on with.
+
+    `share` of the trials that came as far are let pass, once there are as many as `fewest`.
+    """
 
     share: float
+    fewest: int
 
     def candidate(self, study: optuna.Study) -> FrozenTrial | None:
         """Return the best of the trials that came furthest, were pruned and would not be today; None without one."""
@@ -45,6 +49,8 @@ class Promotion:
         """Return whether a pruned trial is among the best of all that came as far, as its pruner counts them."""
         step = trial.last_step
         others = sorted(sign * other.intermediate_values[step] for other in trials if step in other.intermediate_values)
+        if len(others) < self.fewest:
+            return False
         return sign * reached(trial) <= others[max(1, int(len(others) * self.share)) - 1]
 
 
@@ -53,13 +59,15 @@ def promotion(pruner: Own) -> Promotion | None:
     arguments = pruner.arguments
     if pruner.target in HALVING:
         factor = arguments.get("reduction_factor", HALVING[pruner.target])
-        return Promotion(1 / factor) if isinstance(factor, int | float) and factor > 1 else None
-    if pruner.target == MEDIAN:
-        return Promotion(0.5)
-    percentile = arguments.get("percentile")
-    if pruner.target == PERCENTILE and isinstance(percentile, int | float):
-        return Promotion(percentile / 100)
-    return None
+        awaited = arguments.get("bootstrap_count", 0)
+        if not isinstance(factor, int) or factor < 2 or not isinstance(awaited, int):
+            return None  # Optuna's to refuse
+        return Promotion(1 / factor, max(factor, awaited + 1))
+    percentile = 50 if pruner.target == MEDIAN else arguments.get("percentile")
+    awaited = arguments.get("n_startup_trials", 5)
+    if pruner.target not in (MEDIAN, PERCENTILE) or not isinstance(percentile, int | float):
+        return None
+    return Promotion(percentile / 100, max(2, awaited)) if isinstance(awaited, int) else None
 
 
 def waiting(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
