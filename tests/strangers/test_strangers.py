@@ -72,6 +72,7 @@ def filled(line: str, run_id: str) -> str:
 def test_a_student_with_the_readme(clone):
     said = clone.type(f'make train ARGS="{SHORT}"', shows="test/acc")
     run_id = run_id_in(said)
+    other = run_id_in(clone.type(f"python train.py seed=1 {SHORT}"))
     draw_digit(clone.folder / "shirt.png")
     for line in documented("README.md", "python"):
         if "CNNLAB_DATA" not in os.environ and WITHOUT_DATA.search(line):
@@ -79,7 +80,7 @@ def test_a_student_with_the_readme(clone):
         if "accelerator=gpu" in line:
             clone.type(line, code=2, shows="accelerator")
         elif "=photos" not in line:
-            clone.type(filled(line, run_id))
+            clone.type(filled(line.replace("OTHER_ID", other), run_id))
     clone.type("make report", shows="deep_cnn")
     clone.type("make doctor", shows="runs")
     use = re.findall(r"^use it\s+(.*)", said, re.MULTILINE)[0]

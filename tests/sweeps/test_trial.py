@@ -247,9 +247,12 @@ class TestWorker:
 def test_every_trial_begins_with_the_weights_that_were_read_once(tmp_path, monkeypatch):
     torch.save({"layers.dense1.weight": torch.ones(8, 784)}, tmp_path / "a.pt")
     begun = []
-    monkeypatch.setattr(
-        "cnnlab.sweeps.trial.fit", lambda plan, sinks: begun.append(plan.classifier.network) or fit(plan, sinks)
-    )
+
+    def noted(plan, *rest):
+        begun.append(plan.classifier.network)
+        return fit(plan, *rest)
+
+    monkeypatch.setattr("cnnlab.sweeps.trial.fit", noted)
     frozen = ("freeze=[dense1.weight]", f"init_from='{tmp_path}/a.pt'", "model.hidden_units=[8]")
     bench = Bench(tmp_path, "trainer.max_epochs=1", *frozen, search={"optimizer.lr": "choice(0.01, 0.1)"})
     first, second = bench.run({"optimizer.lr": 0.01}, {"optimizer.lr": 0.1})

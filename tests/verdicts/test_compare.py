@@ -147,8 +147,8 @@ def test_a_setting_against_itself_gets_other_seeds_and_is_not_told_apart(tmp_pat
         (("a=model=dnn", "b=model=dnn trainer.devices=2"), ["b: trainer.devices=2: every training is on one device"]),
         (("a=model=dnn 'x", "b=model=dnn"), ["a=", "cannot be read: no closing quotation"]),
         (
-            ("a=model=dnn", "b=model=dnn", "metric=val/f1"),
-            ["a: metric='val/f1' is not measured; add metrics=[f1]"],
+            ("a=model=dnn", "b=model=dnn", "metric=val/kappa"),
+            ["a: metric='val/kappa' is not measured; add metrics=[kappa]"],
         ),
         (("a=model=dnn", "b=model=dnn", "metric=vall/acc"), ["did you mean 'val/acc'?", "b: "]),
         (

@@ -114,7 +114,7 @@ def test_a_run_without_predictions_is_said_and_its_numbers_still_count(tracked):
     [
         ("nothing", "val/acc", "b='nothing' is unknown"),
         ("0.001", "val/acc", "a and b are the same run"),
-        ("0.01", "val/f1", "has no val/f1"),
+        ("0.01", "val/kappa", "has no val/kappa"),
         ("0.01", "epochs", "metric='epochs' is unknown; allowed: "),
     ],
 )
