@@ -15,6 +15,8 @@ from cnnlab.data import load
 from cnnlab.ensemble import averaged, views
 from commands import run
 
+pytestmark = pytest.mark.slow  # the trainings that all of them look at take more than ten seconds
+
 QUICK = ("model=mlp", "model.hidden_units=[8]", "trainer.max_epochs=1", "tracking.log_model=false")
 PLAIN = ("figures.enabled=false",)
 

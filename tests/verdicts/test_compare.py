@@ -18,6 +18,8 @@ from cnnlab.verdicts.sides import is_run, read_sides
 from commands import command, environment, job, run
 from sweep_commands import finished
 
+pytestmark = pytest.mark.slow  # the trainings that all of them look at take more than ten seconds
+
 TINY = "model=dnn trainer.max_epochs=1"
 WEAK, STRONG = f"{TINY} optimizer.lr=1e-6", f"{TINY} optimizer.lr=0.01"
 
