@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from cnnlab.report.authors import TARGETS, Target
 from cnnlab.report.places import places
 from cnnlab.report.read import Facts
+from cnnlab.settings.commands import FOLD
 from cnnlab.start import typed
 from cnnlab.tracking.schema import VERSION, Metric, Role, Tag, is_result
 
@@ -239,7 +240,7 @@ def mixtures(runs: Sequence[Facts]) -> Iterator[str]:
 def _overrides(tags: Mapping[str, str]) -> list[str]:
     """Return what the command changed, without seed and fold and without what only says where the run is kept."""
     items = shlex.split(tags.get(Tag.OVERRIDES, ""))
-    apart = ("seed", "dataset.validation.fold", *ELSEWHERE)
+    apart = ("seed", FOLD, *ELSEWHERE)
     return [item for item in items if not any(_is(item, key) for key in apart)]
 
 
@@ -259,7 +260,7 @@ def _command(
     if Tag.OVERRIDES not in tags:
         return commands.get(tags[Tag.PARENT], "") if Tag.PARENT in tags else tags.get(Tag.COMMAND, "")
     several = ["-m"] if len(seeds) > 1 or len(folds) > 1 else []
-    varied = [f"dataset.validation.fold={','.join(folds)}"] if folds else []
+    varied = [f"{FOLD}={','.join(folds)}"] if folds else []
     return shlex.join([*typed("train").split(), *several, *overrides, *varied, f"seed={','.join(seeds)}"])
 
 

@@ -17,6 +17,7 @@ from cnnlab.compose import composing_error
 from cnnlab.errors import UsageError
 from cnnlab.job import compose_whole
 from cnnlab.sweeps.repeat import training_overrides, with_options
+from cnnlab.sweeps.space import apply
 
 OF_THE_SWEEP = ("seed", "tracking")  # what does not come with an option
 
@@ -63,8 +64,4 @@ class Configurations:
     def having(self, values: Mapping[str, object]) -> DictConfig:
         """Return a copy of the configuration with these values; keys may name one item of a list (model.filters.0)."""
         options = self.options(values)
-        changed = self.under(options).copy()
-        for key, value in values.items():
-            if key not in options:
-                OmegaConf.update(changed, key, value)
-        return changed
+        return apply(self.under(options), {key: value for key, value in values.items() if key not in options})

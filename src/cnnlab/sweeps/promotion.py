@@ -41,9 +41,8 @@ class Promotion:
     def candidate(self, study: optuna.Study) -> FrozenTrial | None:
         """Return the best of the trials that came furthest, were pruned and would not be today; None without one."""
         trials = study.get_trials(deepcopy=False)
-        sign = 1 if study.direction == StudyDirection.MINIMIZE else -1
-        stopped = [trial for trial in waiting(trials) if self.passes(trial, trials, sign)]
-        return min(stopped, key=lambda trial: (-(trial.last_step or 0), sign * reached(trial)), default=None)
+        sign = sign_of(study)
+        return next((trial for trial in waiting(trials, sign) if self.passes(trial, trials, sign)), None)
 
     def passes(self, trial: FrozenTrial, trials: Sequence[FrozenTrial], sign: int) -> bool:
         """Return whether a pruned trial is among the best of all that came as far, as its pruner counts them."""
@@ -70,11 +69,19 @@ def promotion(pruner: Own) -> Promotion | None:
     return Promotion(percentile / 100, max(2, awaited)) if isinstance(awaited, int) else None
 
 
-def waiting(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the pruned trials that can be continued: their state is there, and no other trial is the same training."""
+def sign_of(study: optuna.Study) -> int:
+    """Return by what a value is multiplied, so that less is better."""
+    return 1 if study.direction == StudyDirection.MINIMIZE else -1
+
+
+def waiting(trials: Sequence[FrozenTrial], sign: int) -> list[FrozenTrial]:
+    """Return the pruned trials that can be continued, those that came furthest and then the best of them first.
+
+    Their state is there, and no other trial is the same training.
+    """
     gone_on = {trial.user_attrs.get(CONTINUES) for trial in trials}
     better = [trial.params for trial in trials if trial.state in (TrialState.RUNNING, TrialState.COMPLETE)]
-    return [
+    stopped = [
         trial
         for trial in trials
         if trial.state == TrialState.PRUNED
@@ -83,6 +90,7 @@ def waiting(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         and state_of(trial) is not None
         and trial.params not in better
     ]
+    return sorted(stopped, key=lambda trial: (-(trial.last_step or 0), sign * reached(trial)))
 
 
 def reached(trial: FrozenTrial) -> float:
@@ -99,10 +107,8 @@ def state_of(trial: FrozenTrial) -> Path | None:
 
 def tidy(study: optuna.Study) -> None:
     """Delete the states of all but the best of the trials that can be continued."""
-    sign = 1 if study.direction == StudyDirection.MINIMIZE else -1
     trials = study.get_trials(deepcopy=False)
-    stopped = sorted(waiting(trials), key=lambda trial: (-(trial.last_step or 0), sign * reached(trial)))
-    kept = {state_of(trial) for trial in stopped[:KEPT]}
+    kept = {state_of(trial) for trial in waiting(trials, sign_of(study))[:KEPT]}
     for trial in trials:
         file = state_of(trial)
         if file is not None and trial.state == TrialState.PRUNED and file not in kept:
