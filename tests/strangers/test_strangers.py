@@ -59,9 +59,9 @@ def wait_for(address: str) -> bool:
     return False
 
 
-def filled(line: str, run_id: str) -> str:
+def filled(line: str, run_id: str, other: str) -> str:
     """Return a documented line with what the reader has to fill in, cut short where it would train for minutes."""
-    line = line.replace("RUN_ID", run_id)
+    line = line.replace("OTHER_ID", other).replace("RUN_ID", run_id)
     if (" train.py" in line and "--help" not in line) or line.startswith("cnnlab train"):
         return f"{line} {SHORT}"
     if " compare.py" in line:
@@ -80,7 +80,7 @@ def test_a_student_with_the_readme(clone):
         if "accelerator=gpu" in line:
             clone.type(line, code=2, shows="accelerator")
         elif "=photos" not in line:
-            clone.type(filled(line.replace("OTHER_ID", other), run_id))
+            clone.type(filled(line, run_id, other))
     clone.type("make report", shows="deep_cnn")
     clone.type("make doctor", shows="runs")
     use = re.findall(r"^use it\s+(.*)", said, re.MULTILINE)[0]
@@ -157,12 +157,13 @@ def test_someone_outside_the_checkout(outside):
     said = outside.type(f"cnnlab train model=deep_cnn {SHORT}", shows="cnnlab ui, then http")
     assert "train.py" not in said and "make" not in said
     assert {item.name for item in outside.folder.iterdir()} == {"mlruns", "outputs"}
+    ids = run_id_in(said), run_id_in(outside.type(f"cnnlab train seed=1 {SHORT}"))
     for line in documented("README.md", "cnnlab"):
         if line != "cnnlab ui":
-            outside.type(filled(line, run_id_in(said)))
+            outside.type(filled(line, *ids))
     for line in documented("README.md", "python"):
         if not WITHOUT_DATA.search(line) and "accelerator=gpu" not in line and "predict" not in line:
-            outside.type(filled(re.sub(r"python (\w+)\.py", r"cnnlab \1", line), run_id_in(said)))
+            outside.type(filled(re.sub(r"python (\w+)\.py", r"cnnlab \1", line), *ids))
     model = outside.folder / "conf" / "model" / "tiny.yaml"
     model.parent.mkdir(parents=True)
     model.write_text("defaults: [mlp]\n\nname: tiny\nhidden_units: [3]\n")
