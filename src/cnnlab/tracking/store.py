@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from cnnlab.errors import UsageError, disk_is_full, one_line
 from cnnlab.start import typed
-from cnnlab.tracking import moved
+from cnnlab.tracking import database, moved
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -65,6 +65,10 @@ def page_of(uri: str, experiment_id: str, run_id: str) -> str:
 def check_address(uri: str) -> list[str]:
     """Return what can be seen to be wrong with a tracking address without creating anything."""
     if (file := sqlite_file(uri)) is not None:
+        if file.is_dir():
+            return [
+                f"tracking.uri={uri!r}: {file} is a folder; name a file, as {uri_of(file / 'mlflow.db')}"
+            ]
         there = next(folder for folder in (file, *file.parents) if folder.exists())
         if there != file and not there.is_dir():
             return [f"tracking.uri={uri!r}: cannot write to {file.parent} ({there} is a file); choose another folder"]
@@ -106,6 +110,8 @@ def prepare(uri: str, experiment_name: str) -> str:
     settle(uri)
     try:
         with told_errors(uri), locked(uri), patience_of_seconds():
+            if (file := sqlite_file(uri)) is not None:
+                tell(database.bring_up_to_date(file))
             client = mlflow.MlflowClient(uri)
             experiment = client.get_experiment_by_name(experiment_name)
             if experiment is None:
@@ -140,12 +146,21 @@ def told_errors(uri: str) -> Iterator[None]:
 
 
 def settle(uri: str) -> None:
-    """Let a SQLite store that was moved or copied with its artifacts find them, and say so in a line on stderr.
+    """Migrate a SQLite store of an older MLflow, and let one that was moved with its artifacts find them.
 
-    One read-only query where nothing is wrong. A database that cannot be written is left as it is, and that is said.
+    What was done is said in a line on stderr. One read-only query where nothing is wrong. A moved database that cannot
+    be written is left as it is, and that is said. Raises UsageError for one that cannot be migrated.
     """
     file = sqlite_file(uri)
-    if file is None or not file.is_file() or not (found := moved.moves(file)):
+    if file is None or not file.is_file():
+        return
+    if database.needs_work(file):
+        try:
+            with told_errors(uri), locked(uri):
+                tell(database.bring_up_to_date(file))
+        except OSError as error:
+            raise UsageError(f"tracking.uri={uri!r}: {file} cannot be migrated ({error.strerror})") from error
+    if not (found := moved.moves(file)):
         return
     try:
         with locked(uri):
@@ -153,6 +168,11 @@ def settle(uri: str) -> None:
     except (OSError, sqlite3.Error) as error:
         why = f"{file} cannot be written ({getattr(error, 'strerror', None) or error})"
         lines = [f"{move.describe(file)}, but {why}: artifacts are looked for in the old folder" for move in found]
+    tell(lines)
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Print what was mended in the store, on stderr: stdout is what a command answers."""
     for line in lines:
         print(line, file=sys.stderr)
 

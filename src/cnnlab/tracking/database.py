@@ -1,0 +1,203 @@
+"""SQLite databases made or migrated beside their place: a process that is killed meanwhile spoils nothing.
+
+MLflow makes its tables in some seventy steps. Torn between two of them, the database would be refused for ever
+("duplicate column name", "table _alembic_tmp_... already exists").
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnlab.errors import UsageError, disk_is_full, one_line
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+UNFINISHED = ".{}.unfinished"  # beside the database it is to become
+KEPT = "{}.schema-{}"  # a database as it was before its schema was migrated
+SPOILED = "{}.spoiled"
+PATIENCE = 20  # seconds that another program may hold the database
+OWN_TABLE = {"MLflow": "experiments", "Optuna": "studies"}  # a table that every database of theirs has
+BOOKKEEPING = ("alembic_", "_alembic_", "sqlite_")
+
+
+def make(file: Path, fill: Callable[[sqlalchemy.Engine], object]) -> None:
+    """Let `fill` make the tables of a new database `file`, which is there whole or not at all.
+
+    Nothing where the database is there. The caller holds the lock of the database.
+    """
+    remove_unfinished(file)
+    if is_there(file):
+        return
+    with _beside(file) as beside:
+        _run(beside, fill)
+        _sync(beside)
+        beside.replace(file)
+        _sync(file.parent)
+
+
+def is_there(file: Path) -> bool:
+    """Return whether a database is there; an empty file is none, as a process leaves that is killed at once."""
+    return file.is_file() and file.stat().st_size > 0
+
+
+def owner_of(file: Path) -> str | None:
+    """Return whose database it is: MLflow's, Optuna's, or None for one of neither, and where none can be read."""
+    there = tables(file) if is_there(file) else set()
+    return next((program for program, table in OWN_TABLE.items() if table in there), None)
+
+
+def tables(file: Path) -> set[str]:
+    """Return the names of the tables of a database, without bookkeeping; none where it cannot be read."""
+    try:
+        return _tables(file)
+    except sqlite3.Error:
+        return set()
+
+
+def needs_work(file: Path) -> bool:
+    """Return whether `bring_up_to_date` has anything to do; a few milliseconds."""
+    return _unfinished(file).exists() or not is_there(file) or revision(file) != newest_revision()
+
+
+def bring_up_to_date(file: Path) -> list[str]:
+    """Make MLflow's database where there is none, or migrate one of an older MLflow; return lines to be said.
+
+    One without a run whose making was torn is set aside. The caller holds the lock of the database. Raises UsageError
+    for a database of another program and for one that cannot be migrated, which stays as it is.
+    """
+    import mlflow
+    from mlflow.store.db.utils import _initialize_tables
+    from sqlalchemy.exc import OperationalError
+
+    make(file, _initialize_tables)
+    before, now = revision(file), newest_revision()
+    if before == now:
+        return []
+    try:
+        found = _tables(file)
+    except sqlite3.Error as error:
+        raise UsageError(f"tracking.uri: {file} cannot be read: {one_line(error)}") from error
+    if found and OWN_TABLE["MLflow"] not in found:
+        whose = f"{owner_of(file) or 'another program'}'s"
+        raise UsageError(f"tracking.uri: {file} is {whose} database, not MLflow's; choose another file")
+    try:
+        _migrate(file, before)
+    except UsageError:
+        raise
+    except Exception as error:
+        if disk_is_full(error):
+            raise
+        if _holds_runs(file, found) or not isinstance(error, OperationalError):
+            schema = f"schema {before or 'of long ago'}, which MLflow {mlflow.__version__} cannot migrate"
+            raise UsageError(f"tracking.uri: {file} has {schema}, and stays as it is: {one_line(error)}") from error
+        spoiled = file.with_name(SPOILED.format(file.name))
+        file.replace(spoiled)
+        make(file, _initialize_tables)
+        return [f"{file} was half-made and held no run: made anew; what was there is now {spoiled.name}"]
+    kept = KEPT.format(file.name, before)
+    return [f"{file} is migrated from MLflow's schema {before} to {now}; as it was, it is kept as {kept}"]
+
+
+def revision(file: Path) -> str | None:
+    """Return the revision of a database's schema; None where it has none or cannot be read."""
+    try:
+        with closing(_readable(file)) as connection:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.Error:
+        return None
+    return str(row[0]) if row else None
+
+
+def newest_revision() -> str:
+    """Return the revision of the schema that the installed MLflow works with."""
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    return str(_get_latest_schema_revision())
+
+
+def remove_unfinished(file: Path) -> None:
+    """Remove what a killed process has left beside a database; the caller holds the lock of the database."""
+    for path in (_unfinished(file), *file.parent.glob(f"{UNFINISHED.format(file.name)}-*")):  # its journals
+        path.unlink(missing_ok=True)
+
+
+def _migrate(file: Path, before: str | None) -> None:
+    """Migrate a copy, and write it over the database in one transaction: whoever has it open sees all or nothing."""
+    from mlflow.store.db.utils import _upgrade_db
+
+    with closing(sqlite3.connect(file, timeout=PATIENCE)) as connection, _beside(file) as beside:
+        version = connection.execute("PRAGMA data_version").fetchone()  # changes with another program's writes
+        with closing(sqlite3.connect(beside)) as copy:
+            connection.backup(copy)
+        kept = file.with_name(KEPT.format(file.name, before))
+        with closing(sqlite3.connect(kept)) as copy:
+            connection.backup(copy)
+        _sync(kept)
+        try:
+            _run(beside, _upgrade_db)
+            if connection.execute("PRAGMA data_version").fetchone() != version:
+                raise UsageError(f"tracking.uri: another program writes to {file} while it is migrated; end that first")
+            with closing(sqlite3.connect(beside)) as copy:
+                copy.backup(connection)
+        except BaseException:
+            kept.unlink()
+            raise
+
+
+def _run(file: Path, work: Callable[[sqlalchemy.Engine], object]) -> None:
+    """Let `work` change a database that nobody else has; it is synced once, when it is whole."""
+    import sqlalchemy
+
+    address = sqlalchemy.URL.create("sqlite", database=str(file))
+    engine = sqlalchemy.create_engine(address, poolclass=sqlalchemy.pool.NullPool)
+    sqlalchemy.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF"))
+    try:
+        work(engine)
+    finally:
+        engine.dispose()
+
+
+def _tables(file: Path) -> set[str]:
+    with closing(_readable(file)) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return {name for name in names if not name.startswith(BOOKKEEPING)}
+
+
+def _holds_runs(file: Path, there: set[str]) -> bool:
+    if "runs" not in there:
+        return False
+    with closing(_readable(file)) as connection:
+        return connection.execute("SELECT count(*) FROM runs").fetchone()[0] > 0
+
+
+def _readable(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=PATIENCE)
+
+
+def _unfinished(file: Path) -> Path:
+    return file.with_name(UNFINISHED.format(file.name))
+
+
+@contextmanager
+def _beside(file: Path) -> Iterator[Path]:
+    """Yield where a database is made or migrated; nothing is left there."""
+    remove_unfinished(file)
+    try:
+        yield _unfinished(file)
+    finally:
+        remove_unfinished(file)
+
+
+def _sync(path: Path) -> None:
+    """Let a file, or the names in a folder, outlast a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
