@@ -82,4 +82,6 @@ def execute(order: dict) -> int:
 
 
 if __name__ == "__main__":
+    # The code beside these tests, as pytest's own `pythonpath`, whatever checkout the environment was installed from.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
     serve()
