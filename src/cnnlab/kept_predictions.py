@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -35,6 +36,11 @@ class Kept:
         """The cross-entropy of each image in nats, [N]."""
         shifted = self.logits.astype(np.float64) - self.logits.max(axis=1, keepdims=True)
         return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(self.label)), self.label]
+
+
+def joined(parts: Sequence[Kept]) -> Kept:
+    """Return the predictions of parts of a split as those of one."""
+    return Kept(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("index", "label", "logits")))
 
 
 def keep(path: Path, index: Tensor, predictions: Predictions) -> Path:

@@ -21,6 +21,7 @@ from sweep_commands import finished
 pytestmark = pytest.mark.slow  # the trainings that all of them look at take more than ten seconds
 
 TINY = "model=dnn trainer.max_epochs=1"
+FOLDS = "dataset.validation.method=fold"
 WEAK, STRONG = f"{TINY} optimizer.lr=1e-6", f"{TINY} optimizer.lr=0.01"
 
 
@@ -137,6 +138,32 @@ def test_a_setting_against_itself_gets_other_seeds_and_is_not_told_apart(tmp_pat
     assert "indistinguishable after 3 seeds" in done.stdout and "would need about" in done.stdout
 
 
+@pytest.mark.slow
+def test_folds_are_compared_one_pair_each_with_the_same_seed(tmp_path):
+    small = "model=dnn model.hidden_units=[8] trainer.max_epochs=1 dataset.validation.method=fold"
+    sides = f"a={small} dataset.validation.folds=3", f"b={small} dataset.validation.folds=3 model.hidden_units=[9]"
+    done = run(tmp_path, "compare.py", *sides, "compare.folds=true", "compare.seed=4")
+    assert done.returncode == 0, done.stderr
+    kept = verdict_of(tmp_path)
+    assert [pair["folds"] for pair in kept["pairs"]] == [[0, 0], [1, 1], [2, 2]]
+    runs = {item.info.run_id: item for item in runs_of(tmp_path)["contender"]}
+    for pair in kept["pairs"]:
+        for place, run_id in enumerate(pair["runs"]):
+            found = runs[run_id].data
+            assert (found.tags["seed"], found.tags["fold"]) == ("4", str(pair["folds"][0]))
+            assert pair["values"][place] == found.metrics["best/val/acc"]
+            assert found.tags["overrides"].endswith(f"dataset.validation.fold={pair['folds'][0]} seed=4")
+    assert sorted(item.info.run_name for item in runs.values()) == [
+        f"{side}-fold{n}" for side in "ab" for n in range(3)
+    ]
+    # All images there are, each once, and nothing about seeds that could still be trained: there are no more folds.
+    assert kept["images"]["count"] == 1437
+    assert "3 folds" in kept["verdict"] and "would" not in kept["verdict"]
+    assert "in each of 3 folds, seed 4, 3 to 3 pairs" in done.stdout and "fold 2: A 0." in done.stdout
+    again = run(tmp_path, "compare.py", *sides, "compare.folds=true", "compare.seed=4", "compare.alpha=0.1")
+    assert again.returncode == 0 and "6 trainings are tracked already and are taken" in again.stdout
+
+
 @pytest.mark.parametrize(
     ("overrides", "lines"),
     [
@@ -169,6 +196,29 @@ def test_a_setting_against_itself_gets_other_seeds_and_is_not_told_apart(tmp_pat
             ["compare.storage='mysql://x' is not an address"],
         ),
         (("a=model=dnn", "b=model=mlp", "compare.sedes=3"), ["compare.sedes is no setting; did you mean"]),
+        (
+            ("a=model=dnn", "b=model=dnn", "compare.folds=true", "compare.max_seeds=5", "compare.min_seeds=6"),
+            [
+                "a: compare.folds=true needs dataset.validation.method='fold', not 'random'",
+                "b: compare.folds=true needs",
+                "compare.folds=true needs two settings, and a and b are the same one",
+                "compare.min_seeds=6 needs as many folds, but dataset.validation.folds=5",
+                "compare.max_seeds=5 is of seeds",
+            ],
+        ),
+        (
+            ("a=model=dnn", f"b=model=mlp {FOLDS} dataset.validation.fold=1", "compare.folds=true"),
+            ["b: dataset.validation.fold=1: a side does not take dataset.validation.fold; compare.folds=true trains"],
+        ),
+        (
+            (f"a=model=dnn {FOLDS}", f"b=model=mlp {FOLDS}", "compare.folds=true", "metric=test/acc"),
+            ["compare.folds=true needs a metric of validation, not metric='test/acc'"],
+        ),
+        (
+            (f"a=model=dnn {FOLDS}", f"b=model=mlp {FOLDS} dataset.validation.folds=4", "compare.folds=true"),
+            ["a and b are not measured on the same images: dataset.validation.folds=5 and 4"],
+        ),
+        (("a=last", "b=best", "compare.folds=true"), ["compare.folds=true is of settings that are trained"]),
     ],
 )
 def test_what_is_wrong_is_told_in_lines_and_nothing_is_written(tmp_path, overrides, lines):

@@ -52,6 +52,15 @@ def test_equal_settings_are_told_apart_in_five_of_a_hundred_comparisons_over_all
     assert often > 40
 
 
+def test_folds_share_images_and_so_their_mean_is_less_sure():
+    differences = [0.01, 0.03, 0.02, 0.05, 0.04]
+    seeds, folds = (look(differences, Rule(Design(3, 5, 0.05), None, 0.0, overlap)) for overlap in (0.0, 1 / 4))
+    # Nadeau and Bengio 2003: s^2 (1 / n + images validated on / images trained on) in the place of s^2 / n.
+    assert folds.half_width / seeds.half_width == pytest.approx(math.sqrt((1 / 5 + 1 / 4) / (1 / 5)))
+    assert (seeds.answer, folds.answer) == (Answer.BETTER, Answer.OPEN)
+    assert (folds.mean, folds.deviation) == (seeds.mean, seeds.deviation)
+
+
 @pytest.mark.parametrize("effect", [0.0, 0.7, 3.0])
 def test_the_interval_holds_the_true_difference_wherever_looking_ended(effect):
     findings = [find(list(row), RULE) for row in simulated(effect, seed=2)]

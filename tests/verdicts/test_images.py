@@ -10,7 +10,7 @@ import pytest
 from cnnlab.errors import UsageError
 from cnnlab.figures.flips import blocks
 from cnnlab.kept_predictions import Kept
-from cnnlab.verdicts.images import bootstrap, compare_images, mcnemar
+from cnnlab.verdicts.images import bootstrap, compare_folds, compare_images, mcnemar
 
 
 def kept(right: str, index: list[int] | None = None) -> Kept:
@@ -35,6 +35,20 @@ def test_images_are_counted_once_for_the_side_that_is_right_in_more_seeds():
     assert (found.more_a, found.more_b) == (2, 3)
     assert found.probability == mcnemar(2, 3)
     assert found.mean == pytest.approx((4 + 4 - 3 - 3) / 12)
+
+
+def test_every_image_of_a_fold_counts_once_and_folds_are_of_other_images():
+    first = kept("1100", [0, 3, 5, 6]), kept("1011", [0, 3, 5, 6])
+    second = kept("000", [1, 2, 4]), kept("001", [1, 2, 4])
+    found = compare_folds([first, second], "val/acc", 0.05)
+    assert found.index.tolist() == [0, 3, 5, 6, 1, 2, 4] and found.seeds == 1
+    assert (found.more_a, found.more_b) == (1, 3) and found.probability == mcnemar(1, 3)
+    assert [pair[:2] for pair in found.pairs] == [(1, 2), (0, 1)]
+    assert found.mean == pytest.approx(2 / 7)
+    with pytest.raises(UsageError, match="not of the same images"):
+        compare_folds([(first[0], second[1])], "val/acc", 0.05)
+    with pytest.raises(UsageError, match="not of the same images"):
+        compare_images([first, second], "val/acc", 0.05)
 
 
 def test_the_bootstrap_is_the_binomial_one_for_one_pair():

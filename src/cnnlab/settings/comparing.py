@@ -26,6 +26,7 @@ class Compare(Section):
         description="how often settings that are equal may be told apart"
     )
     seed: Seed = Field(description="of the first pair; the following ones count on")
+    folds: bool = Field(description="one pair a fold of dataset.validation.method=fold, all with compare.seed")
     n_workers: Count = Field(description="processes on this machine")
     flips: Whole = Field(description="how many images at most are drawn that only one side gets right; 0: no figure")
     storage: Text = Field(description="where trainings are queued: an address as of sweep.storage")
@@ -34,7 +35,7 @@ class Compare(Section):
     retries: Whole = Field(description="of a training whose process died")
 
     def conflicts(self, path: str) -> Iterator[str]:
-        if self.max_seeds < self.min_seeds:
+        if self.max_seeds < self.min_seeds and not self.folds:
             yield refused(f"{path}max_seeds", self.max_seeds, f"at least {path}min_seeds={self.min_seeds}")
         if self.grace <= self.heartbeat:
             yield refused(f"{path}grace", self.grace, f"more than {path}heartbeat={self.heartbeat}")

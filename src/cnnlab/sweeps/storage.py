@@ -33,6 +33,7 @@ CONTINUES = "continues"  # the number of the pruned trial that one goes on with
 HISTORY = "retry_history"  # Optuna's own name for the numbers of the trials that one was queued in place of
 SEED = "seed"  # the one parameter of a winner's trials
 SIDE = "side"  # the other parameter of a comparison's
+PART = "fold"  # in the place of the seed, where a comparison runs over folds
 PARENT_RUN = "mlflow_run"  # user attribute of a study: the MLflow run of the sweep
 CLOCK_SHIFT = 5  # seconds by which a corrected clock may move what the system tells of the same process
 
@@ -145,7 +146,8 @@ class Retry(RetryHeartbeatStaleTrialCallback):
 def run_name(trial: FrozenTrial | optuna.Trial) -> str:
     """Return the name of a trial's MLflow run, once its parameters are chosen."""
     if SIDE in trial.params:
-        return f"{trial.params[SIDE]}-seed{trial.params[SEED]}"
+        number = f"fold{trial.params[PART]}" if PART in trial.params else f"seed{trial.params[SEED]}"
+        return f"{trial.params[SIDE]}-{number}"
     return f"winner-seed{trial.params[SEED]}" if SEED in trial.params else f"trial-{trial.number}"
 
 

@@ -39,25 +39,32 @@ class Winner:
         """
         with reason_kept(trial):
             seed = trial.suggest_int(SEED, 0, LARGEST_SEED)
-            _, shown = train_result(self.setup, trial, seed, {Tag.ROLE: Role.WINNER}, "sweep", self.chosen)
+            _, shown = train_result(self.setup, trial, {SEED: seed}, {Tag.ROLE: Role.WINNER}, "sweep", self.chosen)
         return shown[Metric.TEST_ACCURACY if Metric.TEST_ACCURACY in shown else Metric.VAL_ACCURACY]
 
 
 def train_result(
-    setup: Setup, trial: optuna.Trial, seed: int, tags: Mapping[str, str], door: Door, chosen: Iterable[str] = ()
+    setup: Setup,
+    trial: optuna.Trial,
+    own: Mapping[str, object],
+    tags: Mapping[str, str],
+    door: Door,
+    chosen: Iterable[str] = (),
 ) -> tuple[Result, dict[str, float]]:
-    """Train a setup with a seed as train.py would, as a child of the setup's run; the trial keeps where and what.
+    """Train a setup with values of its own, such as its seed, as train.py would, as a child of the setup's run.
 
-    Also returns the metrics that are shown: of test, or of validation where the test split is sealed.
+    The trial keeps where and what. Also returns the metrics that are shown: of test, or of validation where the test
+    split is sealed.
     """
     name = run_name(trial)
-    config = setup.configured({SEED: seed}, name)
+    config = setup.configured(own, name)
     settings = read_training(resolve(config), setup.data)
     process.seed(settings.seed)
     process.use_threads(settings.threads)
     folder = setup.folder / name
     plan = make_plan(settings, folder, setup.data, setup.weights)
-    overrides = setup.repeated(config, dict.fromkeys(chosen))
+    changed = [*chosen, *(key for key in own if key != SEED)]
+    overrides = setup.repeated(config, dict.fromkeys(changed))
     known: dict[str, str] = {
         Tag.PARENT: setup.parent_run,
         Tag.OVERRIDES: overrides,

@@ -85,6 +85,7 @@ def work(order: WorkerOrder) -> int:
                 for side, each in order.contenders.items()
             },
             {side: each.experiment for side, each in order.contenders.items()},
+            order.sweep.folds,
         )
     if order.search is not None:
         space = read_space(order.search.space, setup.configurations)

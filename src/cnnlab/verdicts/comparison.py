@@ -54,7 +54,8 @@ def definition(asked: Comparing, a: Side, b: Side) -> dict[str, object]:
     code: dict[str, object] = {"source": source_digest()}
     if a.own or b.own:
         code["own"] = [code_tags(Path.cwd()).get(Tag.COMMIT), uncommitted_diff(Path.cwd())]
-    design = [settings.seed, settings.min_seeds, settings.max_seeds, settings.alpha, settings.delta]
+    most = "folds" if settings.folds else settings.max_seeds
+    design = [settings.seed, settings.min_seeds, most, settings.alpha, settings.delta]
     sides = {
         side.name: [side.digest, side.plan.data.training_digest, settings_tags(side.settings).get(Tag.FOLD)]
         for side in (a, b)

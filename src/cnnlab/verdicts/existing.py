@@ -34,6 +34,8 @@ def compare_runs(asked: Comparing, job: Job) -> Verdict:
     Their number was not chosen by what they show, so there is one look, with Student's own interval. Raises UsageError
     for runs that are not there, have not the metric, or were not measured on the same images.
     """
+    if asked.compare.folds:
+        raise UsageError("compare.folds=true is of settings that are trained; two runs are compared seed by seed")
     started = time.perf_counter()
     client = open_client(asked.tracking.uri)
     a, b = (find_run(client, str(getattr(asked, key)), key=key) for key in ("a", "b"))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from cnnlab.errors import UsageError
-from cnnlab.kept_predictions import Kept
+from cnnlab.kept_predictions import Kept, joined
 
 RESAMPLES = 10_000
 SEED = 0
 LOSS = "/loss"
+OTHER_IMAGES = "the predictions that the runs have kept are not of the same images"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +34,7 @@ class Images:
     mean: float
     low: float
     high: float
-
-    @property
-    def seeds(self) -> int:
-        return len(self.pairs)
+    seeds: int  # that each image was predicted with: one of folds
 
     @property
     def more_a(self) -> int:
@@ -73,7 +71,7 @@ def compare_images(pairs: Sequence[tuple[Kept, Kept]], metric: str, alpha: float
     first = pairs[0][0]
     for kept in (kept for pair in pairs for kept in pair):
         if not (np.array_equal(kept.index, first.index) and np.array_equal(kept.label, first.label)):
-            raise UsageError("the predictions that the runs have kept are not of the same images")
+            raise UsageError(OTHER_IMAGES)
     a, b = (np.stack([pair[side].right for pair in pairs]) for side in (0, 1))  # [n, N]
     only_a, only_b = (a & ~b).sum(axis=1), (b & ~a).sum(axis=1)
     if metric.endswith(LOSS):
@@ -90,7 +88,18 @@ def compare_images(pairs: Sequence[tuple[Kept, Kept]], metric: str, alpha: float
         mean=float(differences.mean()),
         low=low,
         high=high,
+        seeds=len(pairs),
     )
+
+
+def compare_folds(pairs: Sequence[tuple[Kept, Kept]], metric: str, alpha: float) -> Images:
+    """Return what pairs of predictions say, each pair of a fold of its own, so that every image counts once.
+
+    As `compare_images` otherwise. Raises UsageError where the two of a pair are not of the same images.
+    """
+    folds = [compare_images([pair], metric, alpha).pairs[0] for pair in pairs]
+    together = compare_images([(joined([a for a, _ in pairs]), joined([b for _, b in pairs]))], metric, alpha)
+    return replace(together, pairs=tuple(folds))
 
 
 def bootstrap(differences: NDArray[np.float64], alpha: float) -> tuple[float, float]:

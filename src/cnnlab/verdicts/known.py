@@ -16,8 +16,10 @@ from cnnlab.tracking.schema import DIFF_FILE, PREDICTIONS_FILE, VALIDATION, VALI
 from cnnlab.verdicts.sides import Side
 
 
-def known_runs(side: Side, seeds: list[int], metric: str) -> dict[int, Run]:
+def known_runs(side: Side, numbers: list[int], metric: str, folds_of: int | None = None) -> dict[int, Run]:
     """Return the finished runs that are the side's trainings, by seed; of several the latest.
+
+    By fold instead where `folds_of` names the seed that all folds are trained with.
 
     They have the side's settings, images, kind of device, versions of cnnlab's code and of packages, the metric, and
     the predictions that a comparison looks at. With code of a user's own also the commit and the uncommitted changes of
@@ -34,10 +36,14 @@ def known_runs(side: Side, seeds: list[int], metric: str) -> dict[int, Run]:
     diff = uncommitted_diff(Path.cwd()) if code else None
     found: dict[int, Run] = {}
     for run in results(f"tags.{Tag.SETTINGS} = '{side.digest}' and attributes.status = 'FINISHED'"):
-        tags, seed = run.data.tags, run.data.tags.get(Tag.SEED, "")
-        if not seed.isdigit() or int(seed) not in seeds or int(seed) in found or metric not in run.data.metrics:
+        tags = run.data.tags
+        # The fold is no part of the settings' digest, as the seed is none.
+        varied, fixed = (Tag.SEED, Tag.FOLD) if folds_of is None else (Tag.FOLD, Tag.SEED)
+        same = settings_tags(side.settings).get(Tag.FOLD) if folds_of is None else str(folds_of)
+        number = tags.get(varied, "")
+        if not number.isdigit() or int(number) not in numbers or int(number) in found or tags.get(fixed) != same:
             continue
-        if tags.get(Tag.FOLD) != settings_tags(side.settings).get(Tag.FOLD):  # no part of the settings' digest
+        if metric not in run.data.metrics:
             continue
         device = str(side.plan.trainer.strategy.root_device)
         if tags.get(Tag.DEVICE, "").split(":")[0] != device.split(":")[0]:
@@ -45,7 +51,7 @@ def known_runs(side: Side, seeds: list[int], metric: str) -> dict[int, Run]:
         if any(tags.get(key) != value for key, value in wanted.items()) or not same_images(run, side, metric):
             continue
         if (diff is None or kept_text(client, run, DIFF_FILE) == diff) and has_predictions(client, run, metric):
-            found[int(seed)] = run
+            found[int(number)] = run
     return found
 
 

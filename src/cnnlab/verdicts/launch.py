@@ -33,7 +33,7 @@ def queue_settings(settings: Compare, name: str) -> Sweep:
         n_workers=settings.n_workers,
         objective=GOALS,
         seeds=1,
-        folds=False,
+        folds=settings.folds,
         final_seeds=0,
         minutes=None,
         first=(),
@@ -58,7 +58,7 @@ def train_pairs(this: Comparison) -> list[Pair]:
             told = place + 1
             if this.find(found[: place + 1]).answer is not Answer.OPEN:
                 return True
-        return len(found) == settings.max_seeds
+        return len(found) == len(this.pairs.numbers)
 
     found = this.pairs.complete()
     if decided(found):
@@ -66,7 +66,7 @@ def train_pairs(this: Comparison) -> list[Pair]:
     trials = this.pairs.study.get_trials(deepcopy=False)
     at_once = -(-settings.n_workers // 2)
     devices = process.visible_devices(this.a.settings.trainer.accelerator)
-    size = min(settings.n_workers, 2 * settings.max_seeds)
+    size = min(settings.n_workers, 2 * len(this.pairs.numbers))
     pool = WorkerPool(work_order(this, len(trials)), size, devices, this.job.folder / "workers")
     before = len(found)
     try:

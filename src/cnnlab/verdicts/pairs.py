@@ -11,19 +11,22 @@ from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab.report.read import existing
-from cnnlab.sweeps.storage import RUN, SEED, SIDE, StudyLock
+from cnnlab.sweeps.storage import PART, RUN, SEED, SIDE, StudyLock
 from cnnlab.sweeps.study import REASON, counted
 from cnnlab.tracking.schema import Direction
 
 A, B = "a", "b"
-Key = tuple[str, int]  # a side and a seed
+Key = tuple[str, int]  # a side, and a seed or a fold
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One training of each side, from weights and batch orders of the same seed unless the sides are equal."""
+    """One training of each side, from weights and batch orders of the same seed unless the sides are equal.
 
-    seeds: tuple[int, int]
+    `numbers` are their seeds, or the fold that both were validated on.
+    """
+
+    numbers: tuple[int, int]
     runs: tuple[Run, Run]
     values: tuple[float, float]
 
@@ -48,9 +51,13 @@ def seed_pairs(equal: bool, first: int, count: int) -> list[tuple[int, int]]:
 
 @dataclass
 class Pairs:
-    """The state of a comparison: `taken` are runs that were tracked before it, by side and seed."""
+    """The state of a comparison over seeds or folds, whose `numbers` are those of each pair.
 
-    seeds: list[tuple[int, int]]
+    `taken` are runs that were tracked before it, by side and number.
+    """
+
+    numbers: list[tuple[int, int]]
+    unit: str  # SEED or PART
     metric: str
     client: mlflow.MlflowClient
     study: optuna.Study
@@ -59,11 +66,11 @@ class Pairs:
     read: dict[str, Run | None] = field(default_factory=dict)  # runs of trials that ended, by id
 
     def keys(self, place: int) -> tuple[Key, Key]:
-        first, second = self.seeds[place]
+        first, second = self.numbers[place]
         return (A, first), (B, second)
 
     def runs(self) -> dict[Key, Run]:
-        """Return the run of each training that has ended well, by side and seed."""
+        """Return the run of each training that has ended well, by side and number."""
         found = dict(self.taken)
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             run_id = trial.user_attrs.get(RUN)
@@ -76,18 +83,18 @@ class Pairs:
         return found
 
     def complete(self) -> list[Pair]:
-        """Return the pairs of which both sides are there, in the order of their seeds, up to the first that is not.
+        """Return the pairs of which both sides are there, in the order of their numbers, up to the first that is not.
 
         A later pair that is there before an earlier one waits for it: which pairs count must not depend on how long
         they took.
         """
         runs, found = self.runs(), []
-        for place, seeds in enumerate(self.seeds):
+        for place, numbers in enumerate(self.numbers):
             first, second = (runs.get(key) for key in self.keys(place))
             if first is None or second is None:
                 break
             values = first.data.metrics[self.metric], second.data.metrics[self.metric]
-            found.append(Pair(seeds, (first, second), values))
+            found.append(Pair(numbers, (first, second), values))
         return found
 
     def queue(self, pairs: int) -> None:
@@ -96,10 +103,10 @@ class Pairs:
             trials = counted(self.study.get_trials(deepcopy=False))
             coming = {key_of(trial) for trial in trials if trial.state in (TrialState.WAITING, TrialState.RUNNING)}
             there = self.runs()  # behind the former: what ends between the two is there, and not lost to both
-            for place in range(min(pairs, len(self.seeds))):
-                for side, seed in self.keys(place):
-                    if (side, seed) not in there and (side, seed) not in coming:
-                        self.study.enqueue_trial({SIDE: side, SEED: seed})
+            for place in range(min(pairs, len(self.numbers))):
+                for side, number in self.keys(place):
+                    if (side, number) not in there and (side, number) not in coming:
+                        self.study.enqueue_trial({SIDE: side, self.unit: number})
 
     def busy(self) -> bool:
         """Return whether a training is under way or waits to be."""
@@ -110,12 +117,13 @@ class Pairs:
         """Return which training failed, of the trials from number `since` on, and why; None where none did."""
         for trial in counted(self.study.get_trials(deepcopy=False))[since:]:
             if trial.state == TrialState.FAIL:
-                side, seed = key_of(trial)
-                return f"{side} with seed {seed} failed: {trial.user_attrs.get(REASON, 'its process died')}"
+                side, number = key_of(trial)
+                reason = trial.user_attrs.get(REASON, "its process died")
+                return f"{side} with {self.unit} {number} failed: {reason}"
         return None
 
 
 def key_of(trial: FrozenTrial) -> Key:
-    """Return the side and the seed that a trial was queued with: its own parameters come one after the other."""
+    """Return the side and the number that a trial was queued with: its own parameters come one after the other."""
     values = trial.system_attrs["fixed_params"]
-    return str(values[SIDE]), int(values[SEED])
+    return str(values[SIDE]), int(values[PART] if PART in values else values[SEED])

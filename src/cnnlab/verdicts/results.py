@@ -25,7 +25,7 @@ from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import COMPARED, VALIDATION, Direction, Tag
 from cnnlab.tracking.store import page_of
 from cnnlab.verdicts.decision import Finding, Rule
-from cnnlab.verdicts.images import Images, compare_images
+from cnnlab.verdicts.images import Images, compare_folds, compare_images
 from cnnlab.verdicts.known import predictions_file
 from cnnlab.verdicts.pairs import Pair
 from cnnlab.verdicts.wording import image_lines, number, sentence
@@ -37,7 +37,8 @@ VERDICT_FILE, PAIRS_FILE, FLIPS_FILE = "verdict.json", "pairs.csv", "flips.png"
 class Verdict:
     """What a comparison has found.
 
-    `finding` is of B's gain over the seeds, None where there is one pair alone; `images` of the evaluation set.
+    `finding` is of B's gain over the seeds or folds, None where there is one pair alone; `images` of the evaluation
+    set.
     """
 
     sentence: str
@@ -82,7 +83,7 @@ def finish(judged: Judged, seconds: float) -> Verdict:
     said = judged.sentence()
     verdict = Verdict(said, metric, judged.finding, tuple(judged.pairs), images, parent.run_id, folder)
     (folder / VERDICT_FILE).write_text(json.dumps(as_plain(verdict, judged), indent=2) + "\n", encoding="utf-8")
-    write_pairs(verdict, folder / PAIRS_FILE)
+    write_pairs(verdict, judged.rule.unit, folder / PAIRS_FILE)
     for name in (VERDICT_FILE, PAIRS_FILE):
         parent.log_file(folder / name)
     parent.set_tags({Tag.VERDICT: said})
@@ -100,7 +101,8 @@ def examine_images(judged: Judged) -> Images | None:
         return None
     try:
         kept = [tuple(kept_of(client, run, judged.asked.metric) for run in pair.runs) for pair in pairs]
-        return compare_images([(a, b) for a, b in kept], judged.asked.metric, judged.asked.compare.alpha)
+        compare = compare_folds if judged.rule.overlap else compare_images
+        return compare([(a, b) for a, b in kept], judged.asked.metric, judged.asked.compare.alpha)
     except UsageError as error:
         for line in error.problems:
             console.print(f"nothing is said about the images: {line}", soft_wrap=True)
@@ -155,7 +157,11 @@ def as_plain(verdict: Verdict, judged: Judged) -> dict[str, object]:
         "delta": judged.rule.delta,
         "looks": [design.first, design.last],
         "pairs": [
-            {"seeds": list(pair.seeds), "runs": [run.info.run_id for run in pair.runs], "values": list(pair.values)}
+            {
+                f"{judged.rule.unit}s": list(pair.numbers),
+                "runs": [run.info.run_id for run in pair.runs],
+                "values": list(pair.values),
+            }
             for pair in verdict.pairs
         ],
     }
@@ -176,15 +182,17 @@ def as_plain(verdict: Verdict, judged: Judged) -> dict[str, object]:
     return plain
 
 
-def write_pairs(verdict: Verdict, file: Path) -> None:
+def write_pairs(verdict: Verdict, unit: str, file: Path) -> None:
     """Write one row a pair."""
     with file.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream, lineterminator="\n")
-        table.writerow(["seed_a", "seed_b", "a", "b", "difference", "only_a", "only_b", "mcnemar", "run_a", "run_b"])
+        table.writerow(
+            [f"{unit}_a", f"{unit}_b", "a", "b", "difference", "only_a", "only_b", "mcnemar", "run_a", "run_b"]
+        )
         for place, pair in enumerate(verdict.pairs):
             flips = verdict.images.pairs[place] if verdict.images else ("", "", "")
             runs = [run.info.run_id for run in pair.runs]
-            table.writerow([*pair.seeds, *pair.values, pair.values[1] - pair.values[0], *flips, *runs])
+            table.writerow([*pair.numbers, *pair.values, pair.values[1] - pair.values[0], *flips, *runs])
 
 
 def closing_rows(verdict: Verdict, judged: Judged, drawn: bool, seconds: float) -> dict[str, str]:

@@ -58,20 +58,25 @@ def compare(job: Job) -> Verdict:
         raise UsageError(*(line.replace("sweep.storage", "compare.storage") for line in problems))
     a, b = read_sides(asked, job)
     settings, metric = asked.compare, asked.metric
-    seeds = seed_pairs(a.digest == b.digest, settings.seed, settings.max_seeds)
-    design = Design(settings.min_seeds, settings.max_seeds, settings.alpha)
+    folds = a.settings.dataset.validation.folds
+    if settings.folds:
+        numbers = [(fold, fold) for fold in range(folds)]
+    else:
+        numbers = seed_pairs(a.digest == b.digest, settings.seed, settings.max_seeds)
+    design = Design(settings.min_seeds, len(numbers), settings.alpha)
     step = 0.0 if metric.endswith(("/loss", "/objective")) else 1 / len(measured_labels(a.plan, metric))
-    rule = Rule(design, settings.delta, step)
+    rule = Rule(design, settings.delta, step, 1 / (folds - 1) if settings.folds else 0.0)
+    folds_of = settings.seed if settings.folds else None
     taken = {
-        (side.name, seed): run
-        for side, own in ((a, [pair[0] for pair in seeds]), (b, [pair[1] for pair in seeds]))
-        for seed, run in known_runs(side, own, metric).items()
+        (side.name, number): run
+        for side, own in ((a, [pair[0] for pair in numbers]), (b, [pair[1] for pair in numbers]))
+        for number, run in known_runs(side, own, metric, folds_of).items()
     }
     name = f"compare-{digest(definition(asked, a, b))}"
     study, lock = open_study(queue_settings(settings, name), name, ["minimize"])
     with needs_database(settings.storage), open_parent(job, asked, a, b, study, lock) as parent:
         client = mlflow.MlflowClient(asked.tracking.uri)
-        pairs = Pairs(seeds, metric, client, study, lock, taken)
+        pairs = Pairs(numbers, rule.unit, metric, client, study, lock, taken)
         this = Comparison(job, asked, a, b, rule, pairs, parent)
         requeue_dead(study, lock, settings.retries)
         introduce(this)
@@ -120,18 +125,19 @@ def introduce(this: Comparison) -> None:
     asked, settings = this.asked, this.settings
     for side in (this.a, this.b):
         console.print(f"{side.name.upper()}  {getattr(asked, side.name)}", soft_wrap=True)
-    seeds = this.pairs.seeds
-    if seeds[0][0] != seeds[0][1]:
+    numbers = this.pairs.numbers
+    if numbers[0][0] != numbers[0][1]:
         console.print(
-            f"A and B are the same setting: B is trained with seeds of its own, from {seeds[0][1]} on; with common "
+            f"A and B are the same setting: B is trained with seeds of its own, from {numbers[0][1]} on; with common "
             "ones every difference would be 0",
             soft_wrap=True,
         )
     images = len(measured_labels(this.a.plan, asked.metric))
+    of_folds = f" in each of {len(numbers)} folds, seed {settings.seed}" if settings.folds else ""
     split = "validation" if asked.metric.startswith(VALIDATION) else "test"
     console.print(
-        f"{asked.metric} on {images:,} {split} images of {this.a.plan.data.name}, {settings.min_seeds} to "
-        f"{settings.max_seeds} pairs, {1 - settings.alpha:.4g} confidence over all looks; run {this.parent.run_id}",
+        f"{asked.metric} on {images:,} {split} images of {this.a.plan.data.name}{of_folds}, {settings.min_seeds} to "
+        f"{len(numbers)} pairs, {1 - settings.alpha:.4g} confidence over all looks; run {this.parent.run_id}",
         soft_wrap=True,
     )
     if this.pairs.taken:

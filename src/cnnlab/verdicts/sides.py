@@ -19,7 +19,7 @@ from cnnlab.job import Job, compose_job
 from cnnlab.plan import Plan, make_plan, read_training
 from cnnlab.quoting import quote_texts
 from cnnlab.settings.base import flatten
-from cnnlab.settings.commands import Training, unknown_monitor
+from cnnlab.settings.commands import FOLD, Training, unknown_monitor
 from cnnlab.settings.comparing import Comparing
 from cnnlab.settings.read import resolve
 from cnnlab.sweeps.order import check_devices
@@ -65,6 +65,7 @@ def read_sides(asked: Comparing, job: Job) -> tuple[Side, Side]:
     a, b = (collect(problems, read_side, name, text, asked, job, data) for name, text in texts)
     if a and b:
         problems += check_pair(a, b, asked.metric)
+        problems += check_folds(a, b, asked, job) if asked.compare.folds else []
     if problems:
         raise UsageError(*problems)
     assert a and b
@@ -77,7 +78,7 @@ def read_side(name: str, text: str, asked: Comparing, job: Job, data: DatasetCac
         words = shlex.split(text)
     except ValueError as error:
         raise UsageError(f"{name}={shown(text)} cannot be read: {str(error).lower()}") from error
-    problems = list(_not_ours(name, words))
+    problems = list(_not_ours(name, words, folds=asked.compare.folds))
     if problems:
         raise UsageError(*problems)
     try:
@@ -88,12 +89,15 @@ def read_side(name: str, text: str, asked: Comparing, job: Job, data: DatasetCac
     try:
         wanted, settings, _ = like.start(wanted)
         config = wanted.config.copy()
-        for key, value in ({"tracking.uri": asked.tracking.uri, "like": None} | LEAN).items():
+        ours: dict[str, object] = {"tracking.uri": asked.tracking.uri, "like": None, **LEAN}
+        if asked.compare.folds:
+            ours |= {"seed": asked.compare.seed, FOLD: 0}
+        for key, value in ours.items():
             OmegaConf.update(config, key, value)
         if asked.metric.startswith(VALIDATION) and not settings.dataset.sealed:
             OmegaConf.update(config, SEALED, True)
             wanted = replace(wanted, overrides=(*wanted.overrides, f"{SEALED}=true"))
-            settings = read_training(resolve(config), data)
+        settings = read_training(resolve(config), data)
         if devices := check_devices(settings.trainer, "compare.n_workers"):
             raise UsageError(*devices)
         plan = make_plan(settings, job.folder, data)
@@ -102,13 +106,14 @@ def read_side(name: str, text: str, asked: Comparing, job: Job, data: DatasetCac
     return Side(name, wanted, config, settings, plan, settings.digest(plan.start.digest))
 
 
-def _not_ours(name: str, words: Sequence[str]) -> Iterator[str]:
+def _not_ours(name: str, words: Sequence[str], *, folds: bool) -> Iterator[str]:
+    ours = OURS | ({FOLD: "compare.folds=true trains on all of them"} if folds else {})
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
         if word.startswith("-"):
             yield f"{name}: {word!r} is no setting: a side takes KEY=VALUE"
-        elif key in OURS or key.startswith("hydra"):
-            yield f"{name}: {word}: a side does not take {key}; {OURS.get(key, 'it is for the whole command')}"
+        elif key in ours or key.startswith("hydra"):
+            yield f"{name}: {word}: a side does not take {key}; {ours.get(key, 'it is for the whole command')}"
 
 
 def check_pair(a: Side, b: Side, metric: str) -> list[str]:
@@ -127,6 +132,23 @@ def check_pair(a: Side, b: Side, metric: str) -> list[str]:
     if not problems and (line := other_images(a.plan, b.plan, metric)):
         problems.append(line)
     return problems
+
+
+def check_folds(a: Side, b: Side, asked: Comparing, job: Job) -> Iterator[str]:
+    """Yield what forbids to compare the sides over folds, one line each."""
+    needs = "compare.folds=true needs"
+    for side in (a, b):
+        if (method := side.settings.dataset.validation.method) != "fold":
+            yield f"{side.name}: {needs} dataset.validation.method='fold', not {method!r}"
+    if a.digest == b.digest:
+        yield f"{needs} two settings, and a and b are the same one; over seeds it can be compared with itself"
+    if asked.metric.startswith(TEST):
+        yield f"{needs} a metric of validation, not metric={asked.metric!r}: the test images are the same in all folds"
+    folds = a.settings.dataset.validation.folds
+    if folds < asked.compare.min_seeds:
+        yield f"compare.min_seeds={asked.compare.min_seeds} needs as many folds, but dataset.validation.folds={folds}"
+    if typed := [item for item in job.overrides if item.lstrip("+").startswith("compare.max_seeds=")]:
+        yield f"{typed[0]} is of seeds; with compare.folds=true there is a pair a fold: dataset.validation.folds"
 
 
 def check_metric(metric: str, monitors: dict[str, Direction]) -> str | None:

@@ -36,11 +36,11 @@ def counted(count: int, word: str) -> str:
 
 
 def sentence(finding: Finding, rule: Rule, seconds: float) -> str:
-    """Return the verdict in one sentence; `seconds` is what a pair takes.
+    """Return the verdict in one sentence; `seconds` is what a pair takes. Of folds there are no more than there are.
 
     The mean and its interval are of B's gain: positive where B is better, also of a metric of which less is better.
     """
-    sure, seeds = share(rule.design.alpha), counted(finding.pairs, "seed")
+    sure, seeds = share(rule.design.alpha), counted(finding.pairs, rule.unit)
     size = number(abs(finding.mean), finding.half_width)
     error = number(finding.half_width, finding.half_width)
     if finding.answer in (Answer.BETTER, Answer.WORSE):
@@ -50,7 +50,8 @@ def sentence(finding: Finding, rule: Rule, seconds: float) -> str:
         return f"B no worse than A by more than {rule.delta:g}: {interval(finding)} ({sure}), {seeds}"
     if math.isinf(finding.half_width):
         return f"no answer: {counted(finding.pairs, 'pair')}, and the first look comes after {rule.design.first}"
-    return f"indistinguishable after {seeds}: {interval(finding)} ({sure}); {outlook(finding, rule, seconds)}"
+    said = f"indistinguishable after {seeds}: {interval(finding)} ({sure})"
+    return said if rule.overlap else f"{said}; {outlook(finding, rule, seconds)}"
 
 
 def outlook(finding: Finding, rule: Rule, seconds: float) -> str:
@@ -70,7 +71,8 @@ def outlook(finding: Finding, rule: Rule, seconds: float) -> str:
 def pair_line(this: Comparison, pairs: Sequence[Pair]) -> str:
     """Return one line about the last of the pairs, and where the comparison stands."""
     pair, finding = pairs[-1], this.find(list(pairs))
-    seeds = f"seed {pair.seeds[0]}" if pair.seeds[0] == pair.seeds[1] else f"seeds {pair.seeds[0]} and {pair.seeds[1]}"
+    first, second = pair.numbers
+    seeds = f"{this.rule.unit} {first}" if first == second else f"{this.rule.unit}s {first} and {second}"
     difference = number(pair.values[1] - pair.values[0], sign=True)
     line = f"{seeds}: A {pair.values[0]:.4f}  B {pair.values[1]:.4f}  B - A {difference}"
     return line if math.isinf(finding.half_width) else f"{line}; B's gain so far {interval(finding)}"
@@ -81,14 +83,13 @@ def image_lines(images: Images, alpha: float) -> dict[str, str]:
     mean = number(images.mean, images.high - images.low, sign=True)
     low, high = (number(value, images.high - images.low, sign=True) for value in (images.low, images.high))
     uneven = sum(probability < alpha for _, _, probability in images.pairs)
-    seeds = len(images.pairs)
-    more = " more often" if seeds > 1 else ""
+    more = " more often" if images.seeds > 1 else ""
     rows = {
         "image noise": f"B - A {mean}, {low} to {high} for other images of the kind ({share(alpha)}, bootstrap of "
         f"{len(images.label):,} images)",
         "flips": f"B is right{more} for {counted(images.more_b, 'image')}, A for {images.more_a:,}; so uneven by "
         f"chance: p = {images.probability:.2g} (McNemar, exact)",
     }
-    if seeds > 1:
-        rows["pair by pair"] = f"McNemar's p below {alpha:g} in {uneven} of {seeds} pairs"
+    if len(images.pairs) > 1:
+        rows["pair by pair"] = f"McNemar's p below {alpha:g} in {uneven} of {len(images.pairs)} pairs"
     return rows
