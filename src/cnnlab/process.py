@@ -19,6 +19,10 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # A tracking server that is away is told in seconds; MLflow's own patience is two minutes a try, and seven tries.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
 LIMIT = "OMP_NUM_THREADS"
 # MLflow's default of a job runner and four workers makes fourteen processes of a viewer.

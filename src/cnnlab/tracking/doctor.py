@@ -24,7 +24,7 @@ from cnnlab.start import CHECKOUT
 from cnnlab.tracking import moved
 from cnnlab.tracking.find import artifact_folder, open_client, search
 from cnnlab.tracking.schema import Tag
-from cnnlab.tracking.store import check_address, default_uri, patience_of_seconds, reserves, sqlite_file
+from cnnlab.tracking.store import check_address, default_uri, reserves, sqlite_file
 
 LITTLE = 500 * 2**20  # bytes of a disk that will soon be full: a run with its model takes a few million
 NAMED = 3  # runs named in a line
@@ -81,8 +81,7 @@ def _store(uri: str) -> Iterator[Finding]:
     try:
         client = open_client(uri)
         runs = search()
-        with patience_of_seconds():
-            experiments = client.search_experiments()
+        experiments = client.search_experiments()
     except UsageError as error:
         yield Finding("runs", "; ".join(error.problems), Verdict.WRONG)
         return

@@ -17,8 +17,9 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from cnnlab.errors import UsageError, one_line
+from cnnlab.tracking.reach import check_reachable
 from cnnlab.tracking.schema import SETTINGS_FILE, Metric, Tag, is_result
-from cnnlab.tracking.store import connect, patience_of_seconds, settle, sqlite_file, told_errors
+from cnnlab.tracking.store import connect, settle, sqlite_file, told_errors
 
 SHORTEST_START = 6  # characters of an id that may stand for all of it
 BEST, LAST = "best", "last"
@@ -32,8 +33,9 @@ def open_client(uri: str) -> mlflow.MlflowClient:
             f"tracking.uri={uri!r} holds no runs yet: {file} does not exist; train first, or name the store"
         )
     settle(uri)
+    check_reachable(uri)
     connect(uri)
-    with told_errors(uri), patience_of_seconds():
+    with told_errors(uri):
         return mlflow.MlflowClient(uri)
 
 
@@ -45,12 +47,11 @@ def search(filter_string: str = "", order_by: list[str] | None = None, *, delete
     """
     gc.disable()  # a search makes hundreds of objects a run, and the collector would visit them all again and again
     try:
-        with patience_of_seconds():
-            view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
-            experiments = [item.experiment_id for item in mlflow.search_experiments(view_type=view)]
-            found = mlflow.search_runs(
-                experiments, filter_string, view, order_by=order_by, output_format="list", search_all_experiments=True
-            )
+        view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+        experiments = [item.experiment_id for item in mlflow.search_experiments(view_type=view)]
+        found = mlflow.search_runs(
+            experiments, filter_string, view, order_by=order_by, output_format="list", search_all_experiments=True
+        )
     except (MlflowException, SQLAlchemyError) as error:
         raise UsageError(f"the tracking store cannot be read: {one_line(error)}") from error
     finally:

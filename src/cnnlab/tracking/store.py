@@ -20,6 +20,7 @@ from filelock import FileLock
 from cnnlab.errors import UsageError, disk_is_full, one_line
 from cnnlab.start import typed
 from cnnlab.tracking import database, moved
+from cnnlab.tracking.reach import check_reachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,6 +71,8 @@ def check_address(uri: str) -> list[str]:
                 f"tracking.uri={uri!r}: {file} is a folder; name a file, as {uri_of(file / 'mlflow.db')}"
             ]
         there = next(folder for folder in (file, *file.parents) if folder.exists())
+        if there == file and file.is_dir():
+            return [f"tracking.uri={uri!r} is a folder; name the file in it, such as {uri.rstrip('/')}/mlflow.db"]
         if there != file and not there.is_dir():
             return [f"tracking.uri={uri!r}: cannot write to {file.parent} ({there} is a file); choose another folder"]
         if os.access(there, os.W_OK):
@@ -108,8 +111,9 @@ def prepare(uri: str, experiment_name: str) -> str:
     if problems := check_address(uri):
         raise UsageError(*problems)
     settle(uri)
+    check_reachable(uri)
     try:
-        with told_errors(uri), locked(uri), patience_of_seconds():
+        with told_errors(uri), locked(uri):
             if (file := sqlite_file(uri)) is not None:
                 tell(database.bring_up_to_date(file))
             client = mlflow.MlflowClient(uri)
@@ -225,17 +229,3 @@ def reserves(file: Path) -> list[tuple[Path, int]]:
     """Return the reserves beside a SQLite store, each with the process that holds it, or held it when it was killed."""
     found = [(path, path.name.removeprefix(RESERVED)) for path in sorted(file.parent.glob(f"{RESERVED}*"))]
     return [(path, int(process)) for path, process in found if process.isdigit()]
-
-
-@contextmanager
-def patience_of_seconds() -> Iterator[None]:
-    """Let MLflow give up on an absent server after seconds; its default of seven retries takes four minutes."""
-    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = "2"
-    try:
-        yield
-    finally:
-        del os.environ[name]
