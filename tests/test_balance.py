@@ -56,8 +56,9 @@ def test_the_sampler_draws_both_classes_alike_in_an_epoch_of_the_same_length():
 
 
 def test_the_ranks_share_out_what_was_drawn():
-    shares = torch.stack([batches(rank, 2).order() for rank in (0, 1)], dim=1).flatten()
-    assert shares.tolist() == batches().order().tolist()
+    shares = [[labels for _, labels in batches(rank, 2)] for rank in (0, 1)]
+    drawn = torch.cat([torch.stack(pair, dim=1).flatten() for pair in zip(*shares, strict=True)])
+    assert drawn.tolist() == LABELS[batches().order()].tolist()
 
 
 def test_what_was_so_before_there_was_a_choice():

@@ -31,7 +31,7 @@ FLOORS = (
     ("help",),
     ("compose",),
     ("settings", "multirun"),
-    ("metrics", "job", "options"),
+    ("metrics", "job", "options", "batch_norm"),
     ("signals", "quoting", "process", "errors", "start", "own_path", "tracking.schema", "answering"),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}

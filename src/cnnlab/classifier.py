@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from cnnlab.data.batches import Batches
 from cnnlab.losses import OwnLoss, fitted
 from cnnlab.measures import Measures
 from cnnlab.metrics import Collector, EpochSums, Predictions
@@ -83,6 +84,7 @@ class Classifier(pl.LightningModule):
         self.collector = Collector()
         self.validated: dict[str, Tensor] = {}  # of this epoch's validation, until its training ends
         self.rate = 0.0  # of the last step
+        self.shared: Batches | None = None  # where several processes share each batch
         # Of the whole test split once it has been read, or of validation once it was measured by itself.
         self.predictions: Predictions | None = None
         self.train()
@@ -148,7 +150,12 @@ class Classifier(pl.LightningModule):
         return self._trainer is not None and self._trainer.state.fn == "validate"
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
-        return self.objective("train", batch)
+        if self.shared is None:
+            return self.objective("train", batch)
+        weight = self.shared.weight(batch_index)
+        if weight == 0:  # no image is this process' own: a zero that reaches all weights, for the others wait for it
+            return self(batch[0]).sum()
+        return self.objective("train", batch) * weight
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         self.objective("val", batch)
@@ -157,6 +164,7 @@ class Classifier(pl.LightningModule):
         self.objective("test", batch)
 
     def on_train_epoch_start(self) -> None:
+        self.shared = self.trainer.train_dataloader if self.trainer.world_size > 1 else None
         self.train_started = time.perf_counter()
         self.train_seconds: float | None = None
 

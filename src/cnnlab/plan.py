@@ -98,6 +98,8 @@ def make_plan(
     if data is not None:
         settings = with_batches(settings, data)
         data_module = collect(problems, build_data_module, settings, data)
+        if data_module is not None and trainer is not None:
+            collect(problems, data_module.check_shares, trainer.num_devices * trainer.num_nodes)
         train_images = data.train_images if data_module is None else data.train_images[data_module.train_index]
         images = kept_images(data, data_module) if data_module else None
         built = collect(problems, build_classifier, settings, data, train_images, images, weights)

@@ -36,6 +36,10 @@ IGNORED_WARNINGS = (
     ".*No complete tensor found.*",
     # Lightning asks whether an empty list of validation batches was the intention. It was.
     "Total length of `list` across ranks is zero",
+    # Of what the first process logs alone, and of sums that are added over all processes already.
+    r"It is recommended to use `self.log\(.*sync_dist=True",
+    # Of weights with one input channel, whose two memory formats are the same numbers in the same places.
+    "Grad strides do not match bucket view strides",
     # Of files that are somebody else's; cnnlab says in a line what it makes of them.
     "Detected pickle protocol",
     "Validating sparse tensor invariants",

@@ -13,6 +13,7 @@ from pytorch_lightning.plugins.precision import DeepSpeedPrecision, FSDPPrecisio
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from cnnlab.batch_norm import WholeBatchNorm
 from cnnlab.errors import UsageError, nearest
 from cnnlab.settings.commands import Trainer as Settings
 
@@ -39,6 +40,8 @@ def build_trainer(settings: Settings, callbacks: list[pl.Callback], loggers: lis
         raise UsageError(*problems)
     ours: dict[str, object] = {"num_sanity_val_steps": 0, "log_every_n_steps": 0, "profiler": NoProfiler()}
     ours |= flags
+    if settings.accelerator == "cpu" and settings.sync_batchnorm:
+        ours |= {"sync_batchnorm": False, "plugins": [WholeBatchNorm()]}
     ours |= {"callbacks": callbacks, "logger": loggers, "enable_progress_bar": False, "enable_model_summary": False}
     try:
         return pl.Trainer(**ours)  # type: ignore[arg-type]

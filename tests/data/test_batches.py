@@ -62,14 +62,23 @@ def test_iteration_begins_with_the_epoch_set_after_iter():
     assert late == flat(batches)
 
 
-@pytest.mark.parametrize(("count", "world_size"), [(10, 2), (11, 4), (3, 8)])
-def test_training_shards_are_strided_padded_and_equally_long(count, world_size):
-    alone = flat(make(count))
-    ranks = [flat(make(count, rank=rank, world_size=world_size)) for rank in range(world_size)]
-    share = -(-count // world_size)
-    padded = (alone * world_size)[: share * world_size]
-    assert ranks == [padded[rank::world_size] for rank in range(world_size)]
-    assert {len(make(count, rank=rank, world_size=world_size)) for rank in range(world_size)} == {-(-share // 4)}
+@pytest.mark.parametrize(("count", "world_size"), [(10, 2), (11, 4), (9, 2), (5, 3)])
+def test_a_step_of_several_ranks_sees_the_images_of_a_step_of_one(count, world_size):
+    ranks = [make(count, rank=rank, world_size=world_size) for rank in range(world_size)]
+    alone = seen(make(count))
+    assert {len(rank) for rank in ranks} == {len(alone)}
+    for step, batch in enumerate(alone):
+        shares = [seen(rank)[step] for rank in ranks]
+        assert shares == [batch[rank::world_size] for rank in range(world_size)]
+        counted = sum(
+            rank.weight(step) * sum(share) / max(1, len(share)) for rank, share in zip(ranks, shares, strict=True)
+        )
+        assert counted / world_size == pytest.approx(sum(batch) / len(batch)), "the mean of weighted means"
+
+
+def test_a_batch_smaller_than_the_number_of_ranks_is_refused():
+    with pytest.raises(UsageError, match="batch_size=2 cannot be shared among 3 devices; allowed: 3 or more"):
+        make(9, batch_size=2, world_size=3)
 
 
 @pytest.mark.parametrize(("count", "world_size"), [(10, 1), (10, 2), (17, 2), (9, 2), (65, 4), (100, 3)])

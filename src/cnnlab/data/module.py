@@ -8,14 +8,14 @@ from torch import Tensor
 
 from cnnlab.data.batches import Batches
 from cnnlab.data.images import ImageData
-from cnnlab.errors import UsageError
+from cnnlab.errors import UsageError, collect
 
 
 class ImageDataModule(pl.LightningDataModule):
     """Serves the training, validation and test split from the trainer's own device, where each is moved once.
 
-    `batch_size` is the number of images per training step on one device; `seed` fixes the order of every epoch. With
-    `balanced`, an epoch draws as often from each class.
+    `batch_size` is the number of images per training step, of all devices together; `seed` fixes the order of every
+    epoch. With `balanced`, an epoch draws as often from each class.
     Raises UsageError for a batch larger than the training split.
     """
 
@@ -49,6 +49,16 @@ class ImageDataModule(pl.LightningDataModule):
         """The number of images in each split; of a sealed test split nobody knows."""
         sizes = {"train": len(self.train_index), "validation": len(self.validation_index)}
         return sizes if self.data.sealed else sizes | {"test": len(self.data.test_labels)}
+
+    def check_shares(self, devices: int) -> None:
+        """Raise UsageError for every split that some devices cannot share out."""
+        problems: list[str] = []
+        for split, size in self.sizes.items():
+            images, shuffle = torch.empty(size, 0, 0, 0), split == "train"
+            batch_size = self.batch_size if shuffle else self.evaluation_batch_size
+            collect(problems, Batches, images, torch.empty(size), batch_size, shuffle, self.seed, world_size=devices)
+        if problems:
+            raise UsageError(*problems)
 
     def train_dataloader(self) -> Batches:
         return self._batches("train", self.batch_size, shuffle=True)

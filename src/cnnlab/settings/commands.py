@@ -35,6 +35,7 @@ class Trainer(Section):
     devices: int | str | list[int] = Field(description="how many, or a list of indices")
     num_nodes: Count = Field(description="machines")
     strategy: Text = Field(description="auto, ddp, ddp_spawn, fsdp, ...")
+    sync_batchnorm: bool = Field(description="batch normalization over the whole batch, not each device's share of it")
     precision: int | str | None = Field(description="32-true, bf16-mixed, ...")
     max_epochs: Count = Field(description="epochs to train at most")
     deterministic: bool | Literal["warn"] = Field(description="true: deterministic GPU kernels")
@@ -80,6 +81,7 @@ ALWAYS_WAS: dict[str, object] = {
     "dataset.balance": "none",
     "dataset.validation.folds": 5,
     "dataset.validation.fold": 0,
+    "trainer.sync_batchnorm": True,
 }
 FOLD = "dataset.validation.fold"
 KEPT_APART = ("seed", "like", "init_from", "evaluation_batch_size", "tracking", "figures", "loggers", "metrics")
@@ -89,8 +91,10 @@ class Training(Section):
     """Everything that one run of train.py takes."""
 
     seed: Seed = Field(description="initial weights, dropout and the order of the batches")
-    batch_size: Count = Field(description="images a step and device")
-    evaluation_batch_size: Count = Field(description="images a step of validation and test; changes no metric")
+    batch_size: Count = Field(description="images a step, which all devices share")
+    evaluation_batch_size: Count = Field(
+        description="images a step and device of validation and test; changes no metric"
+    )
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         description="CPU threads of torch, on which a result's last digits depend; null: its own choice, "
         "in a sweep the worker's share of the cores"
