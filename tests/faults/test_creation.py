@@ -13,9 +13,12 @@ import optuna
 import pytest
 
 from cnnlab.errors import UsageError
+from cnnlab.settings.sweep import Sweep
+from cnnlab.sweeps.storage import SharedStorage, StudyLock
 from cnnlab.tracking import database
 from cnnlab.tracking.find import open_client, search
 from cnnlab.tracking.store import prepare, uri_of
+from commands import composed
 
 # Seconds after the first file appeared: what is made takes about one.
 MOMENTS = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8)
@@ -57,6 +60,23 @@ def test_a_store_whose_maker_was_killed_is_made_by_the_next_command(tmp_path):
         assert prepare(uri, "y")
         assert written(tmp_path) == {"mlflow.db"}
     assert in_time >= 3, "the kills came too late to prove anything"
+
+
+def test_the_database_of_the_sweeps_whose_maker_was_killed_is_made_by_the_next_sweep(tmp_path):
+    file = tmp_path / "sweeps.db"
+    settings = sweep(file)
+    for moment in (0.0, 0.02, 0.05, 0.1):
+        for path in tmp_path.iterdir():
+            path.unlink()
+        killed(lambda: SharedStorage(settings, StudyLock(settings.storage, "x")), tmp_path, moment)
+        assert not file.exists() or "trials" in database.tables(file)
+        optuna.create_study(storage=SharedStorage(settings, StudyLock(settings.storage, "x")))
+        assert written(tmp_path) == {"sweeps.db"} and whole(file)
+
+
+def sweep(file: Path) -> Sweep:
+    values = composed("sweep.name=s", f"sweep.storage={uri_of(file)}", config_name="sweep")["sweep"]
+    return Sweep.model_validate(values)
 
 
 def of_an_older_mlflow(file: Path) -> None:

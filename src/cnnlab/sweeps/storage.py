@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab.errors import UsageError
 from cnnlab.settings.sweep import Sweep
+from cnnlab.tracking import database
 from cnnlab.tracking.find import search
 from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.store import sqlite_file
@@ -101,7 +102,9 @@ class SharedStorage(RDBStorage):
 
     def __init__(self, settings: Sweep, lock: StudyLock):
         options: dict[str, object] = {"pool_pre_ping": True}
-        if sqlite_file(settings.storage) is not None:
+        if (file := sqlite_file(settings.storage)) is not None:
+            with lock.held():
+                database.make(file, lambda engine: RDBStorage(str(engine.url)).engine.dispose())
             options["connect_args"] = {"timeout": 60}  # seconds to wait for another process' write
         super().__init__(
             driver_url(settings.storage),
@@ -157,10 +160,27 @@ def superseded(trials: Sequence[FrozenTrial]) -> set[int]:
 
 
 def check_storage(url: str) -> list[str]:
-    """Return what is wrong with a study's address, without opening it."""
-    if sqlite_file(url) is not None or url.split(":")[0].split("+")[0] == "postgresql":
+    """Return what is wrong with a study's address, without making anything."""
+    if (file := sqlite_file(url)) is not None:
+        return _check_file(url, file)
+    if url.split(":")[0].split("+")[0] == "postgresql":
         return []
     return [f"sweep.storage={hidden(url)!r} is not an address a sweep can use; {ALLOWED}"]
+
+
+def _check_file(url: str, file: Path) -> list[str]:
+    said = f"sweep.storage={url!r}: "
+    if file.is_dir():
+        return [f"{said}{file} is a folder; name a file in it"]
+    if database.owner_of(file) == "MLflow":
+        return [
+            f"{said}{file} is MLflow's database; studies take a file of their own, such as sqlite:///mlruns/sweeps.db"
+        ]
+    there = next(folder for folder in file.parents if folder.exists())
+    if not there.is_dir() or not os.access(file if file.exists() else there, os.W_OK):
+        why = "Permission denied" if there.is_dir() else f"{there} is a file"
+        return [f"{said}cannot write to {file.parent} ({why}); choose another folder"]
+    return []
 
 
 def driver_url(url: str) -> str:
