@@ -32,7 +32,7 @@ FLOORS = (
     ("compose",),
     ("settings", "multirun"),
     ("metrics", "job", "options", "batch_norm"),
-    ("signals", "quoting", "process", "errors", "start", "own_path", "tracking.schema", "answering"),
+    ("signals", "quoting", "process", "errors", "start", "own_path", "tracking.schema", "answering", "living"),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}
 

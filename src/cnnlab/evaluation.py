@@ -32,6 +32,7 @@ from cnnlab.settings.training import Metrics
 from cnnlab.tracking.ledger import Reading, record
 from cnnlab.tracking.run import TrackedRun, tracked_run
 from cnnlab.tracking.schema import Tag
+from cnnlab.tracking.stale import tell_stale_runs
 
 MOST_CLASSES_SHOWN = 50
 
@@ -47,6 +48,8 @@ def evaluate(job: Job) -> dict[str, float]:
     settings = asked_of(Evaluation, job)
     split = settings.split
     members = find_members(settings)
+    if settings.run is not None:
+        tell_stale_runs(settings.tracking.uri)
     saved = members[0]
     opened = [run for member in members if (run := seal_to_open(member, settings)) is not None]
     sealed = any(member.description.dataset.sealed for member in members)

@@ -33,6 +33,7 @@ from cnnlab.tracking.provenance import (
 )
 from cnnlab.tracking.run import TrackedRun, open_run
 from cnnlab.tracking.schema import PREDICTIONS_FILE, VALIDATION, VALIDATION_PREDICTIONS_FILE, Metric
+from cnnlab.tracking.stale import tell_stale_runs
 from cnnlab.tracking.store import absolute_uri, page_of
 from cnnlab.trainer import in_single_precision
 
@@ -77,6 +78,7 @@ def train(job: Job) -> Result | None:
             fit(plan, [])
             test_best(plan)
             return None
+        tell_stale_runs(settings.tracking.uri)
         for line in origin.describe(settings) if origin else ():
             console.print(line, soft_wrap=True, markup=False)
         introduce(run, plan)

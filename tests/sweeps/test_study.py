@@ -12,12 +12,13 @@ from filelock import FileLock
 from optuna.trial import TrialState
 
 from cnnlab.errors import UsageError
+from cnnlab.living import is_dead, this_process
 from cnnlab.settings.read import read
 from cnnlab.settings.sweep import Sweep
 from cnnlab.sweeps.goals import Goals
-from cnnlab.sweeps.storage import OWNER, StudyLock, is_dead, this_process
+from cnnlab.sweeps.storage import OWNER, StudyLock
 from cnnlab.sweeps.study import check_definition, compare, counted, offered, open_study, requeue, requeue_dead
-from commands import composed
+from commands import ROOT, composed, environment
 
 SETTINGS = read(Sweep, composed("sweep.name=study", "sweep.retries=1", config_name="sweep")["sweep"], "sweep.")
 DEFINITION = {"search": {"optimizer.lr": "interval(0.1, 0.2)"}, "config": {"seed": 0, "model.filters": [1, 2]}}
@@ -53,8 +54,10 @@ def asked(study: optuna.Study, lock: StudyLock) -> optuna.Trial:
 @pytest.fixture
 def ended_process() -> str:
     """The name of a process of this machine that is no more."""
-    code = "from cnnlab.sweeps.storage import this_process; print(this_process())"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    code = "from cnnlab.living import this_process; print(this_process())"
+    here = environment(PYTHONPATH=str(ROOT / "src"))
+    done = subprocess.run([sys.executable, "-c", code], env=here, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def objective(trial: optuna.Trial) -> float:
@@ -172,8 +175,8 @@ def test_processes_are_told_apart(ended_process):
     name, number, started = this_process().rsplit(" ", 2)
     assert not is_dead(this_process())
     assert is_dead(ended_process)
-    assert is_dead(f"{name} {number} {int(started) - 3600}")  # the number was used again
-    assert not is_dead(f"elsewhere {number} {int(started) - 3600}")
+    assert is_dead(f"{name} {number} {int(started) + 3600}")  # the number was used again
+    assert not is_dead(f"elsewhere {number} {int(started) + 3600}")
 
 
 def test_a_changed_definition_is_refused_with_the_difference(settings):

@@ -6,9 +6,11 @@ import shutil
 
 import pytest
 
+from cnnlab.living import machine
 from cnnlab.tracking import doctor as module
 from cnnlab.tracking.doctor import doctor
 from cnnlab.tracking.find import open_client
+from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.store import uri_of
 
 
@@ -49,21 +51,25 @@ def test_what_killed_runs_left_over_is_named(copy, capsys):
     uri = uri_of(copy / "mlflow.db")
     client = open_client(uri)
     (experiment,) = [item for item in client.search_experiments() if item.name == "digits"]
-    run_id = client.create_run(experiment.experiment_id).info.run_id
+    nobodys = client.create_run(experiment.experiment_id).info.run_id
     code, said = examined(uri, capsys)
-    assert code == 0 and said["left over"].startswith(f"note: RUNNING, though no training is at work here: {run_id}")
-    (copy / ".reserve-4194999").touch()  # beyond the largest process number
+    assert code == 0 and said["left over"].startswith(f"note: RUNNING, and nobody knows whose: {nobodys}")
+    owner = f"{machine()} 4194999 1"  # beyond the largest process number
+    gone = client.create_run(experiment.experiment_id, tags={Tag.PROCESS: owner}).info.run_id
+    (copy / ".reserve-4194999").touch()
     doctor(uri)
-    assert f"rm {copy}/.reserve-4194999" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 reserves of killed runs, removed just now" in said
+    assert f"run {gone} (" in said and "marked KILLED" in said
+    assert not list(copy.glob(".reserve-*"))
 
 
 def test_no_store_no_server_and_no_package(tmp_path, monkeypatch, capsys):
     code, said = examined(uri_of(tmp_path / "mlruns" / "mlflow.db"), capsys)
     assert code == 0 and said["runs"] == "note: none yet"
     assert not list(tmp_path.iterdir())
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     code, said = examined("http://127.0.0.1:9", capsys)
-    assert code == 1 and said["runs"].startswith("WRONG: the tracking store cannot be read")
+    assert code == 1 and said["runs"].startswith("WRONG: tracking.uri='http://127.0.0.1:9' cannot be reached")
     monkeypatch.setattr(module, "requirements", lambda: ["rich>=999", "no-such-package", "nothing; extra == 'dev'"])
     code, said = examined("file:///x", capsys)
     assert code == 1

@@ -84,8 +84,10 @@ def report(options: argparse.Namespace, since: datetime | None) -> str:
     from cnnlab.report.read import read_store
     from cnnlab.report.screen import as_table
     from cnnlab.report.write import as_csv, as_markdown
+    from cnnlab.tracking.stale import tell_stale_runs
 
     found = read_store(options.uri)
+    tell_stale_runs(options.uri)
     runs = found.runs
     status = next((name for name in STATUSES if name.lower() == options.status.lower()), None)
     recipes = {run.tags[Tag.EXPERIMENT] for run in runs if Tag.EXPERIMENT in run.tags}

@@ -39,6 +39,7 @@ from cnnlab.sweeps.workers import WorkerPool, WorkersFailed
 from cnnlab.tracking.provenance import code_tags
 from cnnlab.tracking.run import TrackedRun, create_run, open_run
 from cnnlab.tracking.schema import SEARCH, Metric, Role, Tag
+from cnnlab.tracking.stale import tell_stale_runs
 
 POLL = 0.5  # seconds between two looks at the study
 
@@ -71,6 +72,7 @@ def sweep(job: Job) -> Swept:
     with needs_database(settings.storage), open_parent(order, study, lock) as parent:
         this = RunningSweep(order, study, lock, parent, job.folder, new)
         requeue_dead(study, lock, settings.retries)
+        tell_stale_runs(order.training.tracking.uri)
         introduce(this)
         with lock.held():
             queue_first(study, order.first)

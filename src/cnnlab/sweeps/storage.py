@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import mlflow
 import optuna
-import psutil
 import sqlalchemy
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
@@ -20,6 +18,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab.errors import UsageError
+from cnnlab.living import this_process
 from cnnlab.settings.sweep import Sweep
 from cnnlab.tracking import database
 from cnnlab.tracking.find import search
@@ -36,7 +35,6 @@ SEED = "seed"  # the one parameter of a winner's trials
 SIDE = "side"  # the other parameter of a comparison's
 PART = "fold"  # in the place of the seed, where a comparison runs over folds
 PARENT_RUN = "mlflow_run"  # user attribute of a study: the MLflow run of the sweep
-CLOCK_SHIFT = 5  # seconds by which a corrected clock may move what the system tells of the same process
 
 
 class StudyLock:
@@ -194,35 +192,6 @@ def hidden(url: str) -> str:
         return sqlalchemy.make_url(url).render_as_string(hide_password=True)
     except sqlalchemy.exc.ArgumentError:
         return url
-
-
-def this_process() -> str:
-    """Return what tells this process from any other, past or present, on this machine or another."""
-    return f"{machine()} {os.getpid()} {_started(os.getpid())}"
-
-
-def machine() -> str:
-    """Return the machine's name, with the process namespace: two containers may share a name but not their numbers."""
-    namespace = Path("/proc/self/ns/pid")
-    return f"{platform.node()}/{namespace.stat().st_ino if namespace.exists() else 0}"
-
-
-def is_dead(owner: str) -> bool:
-    """Return whether `owner` is known to be dead; of another machine nothing is known."""
-    where, number, started = owner.rsplit(" ", 2)
-    if where != machine():
-        return False
-    now = _started(int(number))
-    return now is None or abs(now - int(started)) > CLOCK_SHIFT
-
-
-def _started(number: int) -> int | None:
-    """Return when the process with that number began, in seconds; numbers are used again. None where there is none."""
-    try:
-        process = psutil.Process(number)
-        return None if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time())
-    except psutil.NoSuchProcess:
-        return None
 
 
 def _end_run(study: optuna.Study, trial: FrozenTrial) -> None:

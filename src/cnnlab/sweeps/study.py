@@ -11,9 +11,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab.errors import UsageError, disk_is_full, one_line
+from cnnlab.living import is_dead
 from cnnlab.settings.sweep import Sweep
 from cnnlab.sweeps.promotion import Promotion
-from cnnlab.sweeps.storage import CONTINUES, OWNER, Retry, SharedStorage, StudyLock, hidden, is_dead, superseded
+from cnnlab.sweeps.storage import CONTINUES, OWNER, Retry, SharedStorage, StudyLock, hidden, superseded
 
 # User attributes of a trial, beyond those of `storage`.
 REASON = "reason"  # why it failed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 import shutil
 import sys
 import tomllib
@@ -24,7 +23,8 @@ from cnnlab.start import CHECKOUT
 from cnnlab.tracking import moved
 from cnnlab.tracking.find import artifact_folder, open_client, search
 from cnnlab.tracking.schema import Tag
-from cnnlab.tracking.store import check_address, default_uri, reserves, sqlite_file
+from cnnlab.tracking.stale import end_stale_runs
+from cnnlab.tracking.store import check_address, default_uri, remove_reserves, sqlite_file
 
 LITTLE = 500 * 2**20  # bytes of a disk that will soon be full: a run with its model takes a few million
 NAMED = 3  # runs named in a line
@@ -94,8 +94,7 @@ def _store(uri: str) -> Iterator[Finding]:
     if file is not None:
         yield from _locations(file, had_moved)
     yield _artifacts(runs)
-    if file is not None:
-        yield from _left_over(file, runs)
+    yield from _left_over(uri, file, runs)
 
 
 def _disk(file: Path) -> Finding:
@@ -126,28 +125,16 @@ def _artifacts(runs: list[Run]) -> Finding:
     return Finding("artifacts", f"of all {len(local)} runs that keep some on this machine are there")
 
 
-def _left_over(file: Path, runs: list[Run]) -> Iterator[Finding]:
-    """Yield what processes that were killed have left behind."""
-    held = reserves(file)
-    dead = [path for path, pid in held if not _alive(pid)]
-    if dead:
-        yield Finding(
-            "left over", f"{len(dead)} reserves of killed runs: rm {shlex.join(map(str, dead))}", Verdict.NOTE
-        )
+def _left_over(uri: str, file: Path | None, runs: list[Run]) -> Iterator[Finding]:
+    """Yield what processes that were killed have left behind, and was put in order just now."""
+    if removed := remove_reserves(file) if file else []:
+        yield Finding("left over", f"{len(removed)} reserves of killed runs, removed just now", Verdict.NOTE)
+    for line in end_stale_runs(uri):
+        yield Finding("left over", line, Verdict.NOTE)
     here = platform.node()
     running = [run for run in runs if run.info.status == "RUNNING" and run.data.tags.get(Tag.HOST, here) == here]
-    if running and len(dead) == len(held):  # each training holds a reserve
-        yield Finding("left over", f"RUNNING, though no training is at work here: {_named(running)}", Verdict.NOTE)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    if nobody := [run for run in running if Tag.PROCESS not in run.data.tags]:
+        yield Finding("left over", f"RUNNING, and nobody knows whose: {_named(nobody)}", Verdict.NOTE)
 
 
 def _named(runs: list[Run]) -> str:

@@ -18,6 +18,7 @@ from cnnlab.errors import UsageError, described
 from cnnlab.settings.commands import Tracking
 from cnnlab.signals import Interruption, deferred
 from cnnlab.tracking.schema import Tag
+from cnnlab.tracking.stale import process_tags
 from cnnlab.tracking.store import connect, prepare, reserved_space
 
 
@@ -73,7 +74,8 @@ def create_run(settings: Tracking, tags: Mapping[str, str]) -> str:
 
 def _create(settings: Tracking, tags: Mapping[str, str], experiment_id: str) -> str:
     client = mlflow.MlflowClient(settings.uri)
-    return client.create_run(experiment_id, tags=resolve_tags(dict(tags)), run_name=settings.run_name).info.run_id
+    kept = resolve_tags({**tags, **process_tags()})
+    return client.create_run(experiment_id, tags=kept, run_name=settings.run_name).info.run_id
 
 
 @contextmanager
@@ -118,7 +120,7 @@ def _start(settings: Tracking, tags: Mapping[str, str], experiment_id: str, run_
     except MlflowException as error:
         raise UsageError(f"tracking.uri={settings.uri!r} does not hold the MLflow run {run_id}") from error
     run = TrackedRun(active.info.run_id, active.info.experiment_id, mlflow.MlflowClient())
-    run.set_tags(tags)
+    run.set_tags({**tags, **process_tags()})
     return run
 
 

@@ -77,11 +77,12 @@ class Tag(StrEnum):
     DEVICE_NAME = "device.name"  # the processor or the card
     THREADS = "device.threads"  # of torch on the CPU
     HOST = "host"
+    PROCESS = "process"  # that has the run open: machine, number and start, by which its death is told
     PLATFORM = "platform"
     PYTHON = "version.python"  # `version.PACKAGE` of the other packages
 
     ERROR = "error"  # of a FAILED run: the exception in one line; traceback.txt has the rest
-    INTERRUPTION = "interruption"  # of a KILLED run: the signal
+    INTERRUPTION = "interruption"  # of a KILLED run: the signal, or that its process was found to be gone
 
     STUDY = "sweep.study"  # of a sweep: Optuna's study
     BEST_TRIAL = "sweep.best_trial"  # of a sweep: the number of its best trial

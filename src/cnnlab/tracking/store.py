@@ -6,11 +6,12 @@ experiment that two create at once. Both happen here, under a file lock.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -67,12 +68,8 @@ def check_address(uri: str) -> list[str]:
     """Return what can be seen to be wrong with a tracking address without creating anything."""
     if (file := sqlite_file(uri)) is not None:
         if file.is_dir():
-            return [
-                f"tracking.uri={uri!r}: {file} is a folder; name a file, as {uri_of(file / 'mlflow.db')}"
-            ]
-        there = next(folder for folder in (file, *file.parents) if folder.exists())
-        if there == file and file.is_dir():
             return [f"tracking.uri={uri!r} is a folder; name the file in it, such as {uri.rstrip('/')}/mlflow.db"]
+        there = next(folder for folder in (file, *file.parents) if folder.exists())
         if there != file and not there.is_dir():
             return [f"tracking.uri={uri!r}: cannot write to {file.parent} ({there} is a file); choose another folder"]
         if os.access(there, os.W_OK):
@@ -218,14 +215,22 @@ def reserved_space(uri: str) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     reserve = file.with_name(f"{RESERVED}{os.getpid()}")
-    reserve.write_bytes(b"\0" * RESERVE)
-    try:
-        yield lambda: reserve.unlink(missing_ok=True)
-    finally:
-        reserve.unlink(missing_ok=True)
+    with reserve.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # which the system takes back, however this process ends
+        try:
+            held.write(b"\0" * RESERVE)
+            held.flush()
+            yield lambda: reserve.unlink(missing_ok=True)
+        finally:
+            reserve.unlink(missing_ok=True)
 
 
-def reserves(file: Path) -> list[tuple[Path, int]]:
-    """Return the reserves beside a SQLite store, each with the process that holds it, or held it when it was killed."""
-    found = [(path, path.name.removeprefix(RESERVED)) for path in sorted(file.parent.glob(f"{RESERVED}*"))]
-    return [(path, int(process)) for path, process in found if process.isdigit()]
+def remove_reserves(file: Path) -> list[Path]:
+    """Remove the reserves beside a SQLite store whose processes were killed, and return them."""
+    removed = []
+    for reserve in file.parent.glob(f"{RESERVED}*"):
+        with suppress(OSError), reserve.open("rb") as free:
+            fcntl.flock(free, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            reserve.unlink()
+            removed.append(reserve)
+    return removed
