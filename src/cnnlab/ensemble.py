@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,8 +14,8 @@ from torch import Tensor
 
 from cnnlab.checkpoint import Saved, find_saved
 from cnnlab.classifier import Classifier
-from cnnlab.data.batches import Batches
 from cnnlab.errors import UsageError, shown
+from cnnlab.kept_predictions import answers
 from cnnlab.metrics import Predictions
 from cnnlab.settings.base import digest
 from cnnlab.settings.commands import Evaluation
@@ -80,21 +81,15 @@ def _lacking(member: Saved, first: Saved) -> str:
     return f"{shown(sorted(ours - theirs))} alone, and not {shown(sorted(theirs - ours))}"
 
 
-@torch.inference_mode()
 def averaged(members: Sequence[Saved], images: Tensor, labels: Tensor, tta: str, batch_size: int) -> Averaged:
     """Return what the members say of images, uint8 [N, C, H, W], together, on the average of their views.
 
     In float32, on the GPU if there is one; the classifiers are back on the CPU afterwards.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    images = images.to(device)
     together = torch.zeros(len(labels), len(members[0].class_names), dtype=torch.float64)
     accuracies = []
     for member in members:
-        classifier = member.classifier.to(device).eval()
-        batches = Batches(images, labels.to(device), batch_size, shuffle=False, seed=0)
-        own = torch.cat([seen(classifier, batch, tta).cpu() for batch, _ in batches])
-        classifier.cpu()
+        own = answers(member.classifier, images, batch_size, partial(seen, member.classifier, tta=tta))
         accuracies.append(accuracy_of(own.argmax(1), labels.cpu()))
         together += own
     probabilities = (together / len(members)).float().clamp_min(torch.finfo(torch.float32).tiny)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from rich import box
 from rich.table import Table
 from torch import Tensor
@@ -16,13 +17,14 @@ from cnnlab.checkpoint import Saved, asked_of
 from cnnlab.classifier import Classifier
 from cnnlab.console import console, show_closing
 from cnnlab.data import load
-from cnnlab.data.batches import Batches
 from cnnlab.data.images import ImageData, digest
-from cnnlab.ensemble import averaged, describe_members, find_members, keep_members, settings_of
+from cnnlab.ensemble import accuracy_of, averaged, describe_members, find_members, keep_members, settings_of
 from cnnlab.errors import UsageError, refused
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.job import Job
+from cnnlab.kept_predictions import predict
 from cnnlab.kept_split import common_split, describe_change
+from cnnlab.losses import fitted
 from cnnlab.measures import build_measures
 from cnnlab.metrics import PER_CLASS, Predictions, class_metrics
 from cnnlab.settings.commands import Choice, Evaluation
@@ -68,8 +70,9 @@ def evaluate(job: Job) -> dict[str, float]:
         metrics, predictions = measure(saved.classifier, images, labels, split, settings.batch_size)
         if saved.description.loss == "own":  # which this command does not have
             del metrics[f"{split}/objective"]
-    metrics |= chosen_metrics(settings.metrics, predictions, len(saved.class_names), split)
-    metrics |= class_metrics(predictions, saved.class_names, split)
+    by_class = class_metrics(predictions, saved.class_names, split)
+    others = tuple(item for item in settings.metrics if f"{split}/{item}" not in by_class)
+    metrics |= chosen_metrics(others, predictions, len(saved.class_names), split) | by_class
 
     source = f"run {saved.run_id}" if saved.run_id else str(saved.checkpoint)
     who = f"an ensemble of {len(members)}" if several else f"{source}, checkpoint of epoch {saved.epoch}"
@@ -218,19 +221,18 @@ def measure(
 ) -> tuple[dict[str, float], Predictions]:
     """Return loss, accuracy and objective named `split/...`, and every prediction: what a run's own test computes.
 
-    In float32, as a run's test is whatever `trainer.precision` it was trained with. Runs on the GPU if there is one;
-    the classifier is back on the CPU afterwards.
+    In float32, as a run's test is whatever `trainer.precision` it was trained with.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    classifier.to(device).eval()
-    batches = Batches(images.to(device), labels.to(device), batch_size, shuffle=False, seed=0)
-    for index, batch in enumerate(batches):
-        classifier.test_step(batch, index)
-    sums = classifier.sums("test").compute()
-    classifier.sums("test").reset()
-    predictions = classifier.collector.predictions()
-    classifier.cpu()
-    return {f"{split}/{name}": float(value) for name, value in sums.items()}, predictions
+    predictions = predict(classifier, images, labels, batch_size)
+    logits = predictions.logits.double()
+    loss = F.cross_entropy(logits, predictions.labels)
+    objective = fitted(classifier.loss, logits, predictions.labels, loss, classifier.label_smoothing)
+    measured = {
+        "loss": float(loss),
+        "acc": accuracy_of(predictions.predicted, predictions.labels),
+        "objective": float(objective + classifier.penalty()),
+    }
+    return {f"{split}/{name}": value for name, value in measured.items()}, predictions
 
 
 def class_table(predictions: Predictions, class_names: Sequence[str]) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnlab.classifier import Classifier
+from cnnlab.data.batches import Batches
 from cnnlab.errors import UsageError, one_line
 from cnnlab.metrics import Predictions
 
@@ -67,14 +68,21 @@ def read(path: Path, named: str) -> Kept:
     return Kept(index.astype(np.int64), label.astype(np.int64), logits.astype(np.float32))
 
 
-@torch.inference_mode()
 def predict(classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int) -> Predictions:
-    """Return the predictions of a classifier in evaluation mode, in float32; it ends on the CPU.
+    """Return the predictions of a classifier, in float32, of images uint8 [N, C, H, W] with labels int64 [N]."""
+    return Predictions(answers(classifier, images, batch_size, classifier).float(), labels.cpu())
 
-    `images` are uint8 [N, C, H, W], `labels` int64 [N], both on the CPU.
+
+@torch.inference_mode()
+def answers(classifier: Classifier, images: Tensor, batch_size: int, answer: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return what `answer` says of images, uint8 [N, C, H, W]: a row an image, in their order, on the CPU.
+
+    `answer` asks the classifier about one batch [B, C, H, W] after the other, the batches of a run's own test. In
+    evaluation mode, on the GPU if there is one; the classifier is back on the CPU afterwards.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     classifier.to(device).eval()
-    logits = [classifier(part.to(device)).float().cpu() for part in images.split(batch_size)]
+    batches = Batches(images.to(device), torch.arange(len(images)), batch_size, shuffle=False, seed=0)
+    said = torch.cat([answer(batch).cpu() for batch, _ in batches])
     classifier.cpu()
-    return Predictions(torch.cat(logits), labels)
+    return said
