@@ -23,7 +23,7 @@ FLOORS = (
     ("like", "beginning"),
     ("stopping",),
     ("plan",),
-    ("descent", "kept_predictions"),
+    ("descent", "kept_predictions", "trained_model"),
     ("classifier", "figures", "report", "watching", "logged_model", "formats", "weights", "networks"),
     ("console", "tracking", "models", "data", "trainer", "optimizers", "measures", "losses", "portable"),
     ("own",),

@@ -14,89 +14,36 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import optuna
 import pandas as pd
-import torch
 from hydra.errors import HydraException
-from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import Tensor
 
 from cnnlab import evaluation, exporting, prediction, process, training
 from cnnlab.checkpoint import asked_of, find_saved
-from cnnlab.classifier import Classifier
 from cnnlab.compose import composing_error
 from cnnlab.errors import UsageError
 from cnnlab.exporting import Exported
 from cnnlab.job import Job, compose_job
 from cnnlab.own_path import add_to_path
-from cnnlab.portable import Portable
 from cnnlab.quoting import quote_texts
 from cnnlab.settings.commands import Prediction
 from cnnlab.signals import Interruption, interruptible
 from cnnlab.start import own_folder
+from cnnlab.sweeps.results import SweepRun
 from cnnlab.sweeps.run import sweep as run_sweep
 from cnnlab.tracking.schema import BEST, Metric
 from cnnlab.tracking.store import absolute_uri
+from cnnlab.trained_model import Model
 from cnnlab.verdicts.run import compare as run_comparison
 
 ONE_AT_A_TIME = threading.RLock()
 Folder = str | os.PathLike[str]
-Pixels = Tensor | NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.float64]
-
-
-class Model:
-    """A trained classifier: pixels in, probabilities out.
-
-    `class_names` are in the order of the probabilities, `input_shape` is (C, H, W), `module` the torch module with
-    scaling and softmax in it, `run_id` None for a checkpoint that came as a file.
-    """
-
-    def __init__(
-        self,
-        classifier: Classifier,
-        class_names: tuple[str, ...],
-        input_shape: tuple[int, int, int],
-        checkpoint: Path,
-        run_id: str | None,
-    ):
-        self.module = Portable(classifier.scaling, classifier.network).cpu()
-        self.class_names = class_names
-        self.input_shape = input_shape
-        self.checkpoint = checkpoint
-        self.run_id = run_id
-
-    def __call__(self, images: Pixels) -> Tensor:
-        """Return probabilities float32 [N, classes] of pixels 0..255, uint8 or float [N, C, H, W] or one [C, H, W].
-
-        Raises UsageError for images of another shape.
-        """
-        pixels = torch.as_tensor(images)
-        if pixels.shape == self.input_shape:
-            pixels = pixels[None]
-        if pixels.shape[1:] != self.input_shape:
-            wanted = ", ".join(map(str, self.input_shape))
-            raise UsageError(f"images of shape {list(pixels.shape)}; this model takes pixels 0..255 [N, {wanted}]")
-        if pixels.is_floating_point() and 0 < float(pixels.max()) <= 1:
-            warnings.warn("all pixels are at most 1; this model takes 0..255 and scales them itself", stacklevel=2)
-        with torch.inference_mode():
-            return torch.cat([self.module(part) for part in pixels.float().split(1000)])
-
-    def classify(self, images: Pixels) -> list[str]:
-        """Return the name of the most probable class of each image; takes what calling the model takes."""
-        return [self.class_names[index] for index in self(images).argmax(dim=1)]
-
-    def __repr__(self) -> str:
-        where = f"run {self.run_id}" if self.run_id else str(self.checkpoint)
-        return f"<cnnlab model of {where}: {list(self.input_shape)} to {len(self.class_names)} classes>"
 
 
 @dataclass(frozen=True)
@@ -120,23 +67,6 @@ class TrainedRun:
         shown = [f"{name} {self.metrics[name]:.4f}" for name in names if name in self.metrics][:2]
         told = ", ".join([*shown, f"best epoch {self.best_epoch} of {len(self.history)}"])
         return f"<run {self.run_id}: {told}>"
-
-
-@dataclass(frozen=True)
-class SweepRun:
-    """What a sweep has found; `trials` has a row a trial, `tested` the winner's test metrics, a row a seed.
-
-    `best_trial` is None where no trial ended.
-    """
-
-    run_id: str
-    folder: Path
-    study: optuna.Study
-    best_trial: int | None
-    best_parameters: Mapping[str, object]
-    best_values: Mapping[str, float]
-    trials: pd.DataFrame
-    tested: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -189,17 +119,7 @@ def train(*overrides: str, config_dir: Folder | None = None, folder: Folder | No
 def sweep(*overrides: str, config_dir: Folder | None = None, folder: Folder | None = None) -> SweepRun:
     """Search the best configuration, as `python sweep.py OVERRIDES` does; the same call continues a study."""
     with asked("sweep", overrides, config_dir, folder) as job:
-        found = run_sweep(job)
-    return SweepRun(
-        found.run_id,
-        found.folder,
-        found.study,
-        found.best_trial,
-        found.best_parameters,
-        found.best_values,
-        pd.read_csv(found.folder / "trials.csv"),
-        pd.DataFrame(list(found.tested)),
-    )
+        return run_sweep(job)
 
 
 def compare(*overrides: str, config_dir: Folder | None = None, folder: Folder | None = None) -> ComparedRun:

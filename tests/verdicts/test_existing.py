@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -12,9 +14,12 @@ import pytest
 
 from cnnlab.errors import UsageError
 from cnnlab.kept_predictions import read
+from cnnlab.tracking.ledger import readings_of
+from cnnlab.verdicts.images import compare_images
 from commands import run
 
 SMALL = ("model=dnn", "model.hidden_units=[8]", "trainer.max_epochs=2", "figures.enabled=false")
+PREDICTIONS = "predictions.npz"
 LEAN = ("tracking.log_model=false", "tracking.system_metrics=false")
 
 
@@ -72,41 +77,88 @@ def test_two_runs_are_compared_with_the_other_seeds_of_their_settings(tracked):
     assert kept["images"]["count"] == 360 and len(kept["images"]["mcnemar_by_pair"]) == 3
 
 
-def test_one_pair_says_nothing_about_seeds_and_what_it_can_about_images(tracked):
-    folder, client, runs = tracked
-    a, b = runs["0.001", "0"], runs["0.01", "0"]
-    for key, found in runs.items():
-        if key[1] != "0":
-            client.set_tag(found.info.run_id, "settings", "another")
+@contextmanager
+def alone(tracked, seed: str) -> Iterator[None]:
+    """Let the runs of a seed have no others of their settings."""
+    _, client, runs = tracked
+    others = [found for key, found in runs.items() if key[1] != seed]
+    for found in others:
+        client.set_tag(found.info.run_id, "settings", "another")
     try:
-        done = run(folder, "compare.py", f"a={a.info.run_id[:8]}", f"b={b.info.run_id}")
+        yield
     finally:
-        for found in runs.values():
+        for found in others:
             client.set_tag(found.info.run_id, "settings", found.data.tags["settings"])
+
+
+@contextmanager
+def without(found: mlflow.entities.Run, name: str) -> Iterator[Path]:
+    """Let a run have kept no such artifact, as older ones did not; yield where it is meanwhile."""
+    place = Path(found.info.artifact_uri.removeprefix("file://")) / name
+    hidden = place.parents[1] / f"hidden {name}"
+    shutil.move(place, hidden)
+    try:
+        yield hidden
+    finally:
+        shutil.move(hidden, place)
+
+
+def test_one_pair_says_nothing_about_seeds_and_what_it_can_about_images(tracked):
+    folder, _, runs = tracked
+    a, b = runs["0.001", "0"], runs["0.01", "0"]
+    with alone(tracked, "0"):
+        done = run(folder, "compare.py", f"a={a.info.run_id[:8]}", f"b={b.info.run_id}")
     assert done.returncode == 0, done.stderr
     assert "in one pair of runs; one pair says nothing about other seeds" in done.stdout
     assert "McNemar, exact" in done.stdout and "pair by pair" not in done.stdout
     assert "gain" not in last_verdict(folder)
 
 
-def test_a_run_without_predictions_is_said_and_its_numbers_still_count(tracked):
+@pytest.mark.parametrize(("metric", "name"), [("val/acc", "validation_predictions.npz"), ("test/acc", PREDICTIONS)])
+def test_what_an_older_run_has_not_kept_is_computed_from_its_checkpoint(tracked, metric, name):
     folder, client, runs = tracked
     a, b = runs["0.001", "2"], runs["0.01", "2"]
-    place = Path(a.info.artifact_uri.removeprefix("file://")) / "validation_predictions.npz"
-    hidden = place.with_name("hidden")
-    shutil.move(place, hidden)
-    for key, found in runs.items():
-        if key[1] != "2":
-            client.set_tag(found.info.run_id, "settings", "another")
-    try:
-        done = run(folder, "compare.py", f"a={a.info.run_id}", f"b={b.info.run_id}")
-    finally:
-        shutil.move(hidden, place)
-        for found in runs.values():
-            client.set_tag(found.info.run_id, "settings", found.data.tags["settings"])
+    before = len(readings_of(client.get_run(a.info.run_id)))
+    with alone(tracked, "2"), without(a, name) as hidden:
+        done = run(folder, "compare.py", f"a={a.info.run_id}", f"b={b.info.run_id}", f"metric={metric}")
+        expected = compare_images([(read(hidden, "a"), read(artifact(client, b, name), "b"))], metric, 0.05)
     assert done.returncode == 0, done.stderr
-    assert f"nothing is said about the images: run {a.info.run_id}" in done.stdout
-    assert "has kept no validation_predictions.npz" in done.stdout and "B - A" in done.stdout
+    assert f"run {a.info.run_id} ({a.info.run_name}) has kept no {name}: computed again from its check" in done.stdout
+    images = last_verdict(folder)["images"]
+    assert (images["more_a"], images["more_b"]) == (expected.more_a, expected.more_b) and expected.more_b
+    assert images["difference"] == pytest.approx([expected.low, expected.mean, expected.high])
+    assert max(folder.glob("outputs/*/*/verdict.json")).with_name("flips.png").is_file()
+    # Of the test split that was one more reading, of the run that was computed alone.
+    readings = readings_of(client.get_run(a.info.run_id))
+    assert len(readings) == before + (metric == "test/acc") and len({item.test for item in readings}) == 1
+
+
+def test_why_an_older_run_cannot_be_computed_is_said_and_its_numbers_still_count(tracked):
+    folder, _, runs = tracked
+    a, b = runs["0.001", "2"], runs["0.01", "2"]
+    with alone(tracked, "2"), without(a, "validation_predictions.npz"), without(a, "checkpoints"):
+        done = run(folder, "compare.py", f"a={a.info.run_id}", f"b={b.info.run_id}")
+    assert done.returncode == 0, done.stderr
+    assert f"nothing is said about the images: run {a.info.run_id}" in done.stdout and "B - A" in done.stdout
+    assert "has kept no validation_predictions.npz, and it cannot be computed: run=" in done.stdout
+    assert "has kept no checkpoint" in done.stdout
+    with without(a, "validation_predictions.npz"), without(a, "checkpoints"):
+        others = run(folder, "compare.py", f"a={a.info.run_id}", f"b={b.info.run_id}")
+    assert "1 pair is left out: run" in others.stdout and "val/acc, 2 pairs of runs" in others.stdout
+
+
+def test_images_that_are_others_than_then_are_not_predicted(tracked):
+    folder, client, runs = tracked
+    a, b = runs["0.001", "2"], runs["0.01", "2"]
+    for found in (a, b):
+        client.set_tag(found.info.run_id, "images.digest", "of others")
+    try:
+        with without(a, "validation_predictions.npz"), alone(tracked, "2"):
+            done = run(folder, "compare.py", f"a={a.info.run_id}", f"b={b.info.run_id}")
+    finally:
+        for found in (a, b):
+            client.set_tag(found.info.run_id, "images.digest", found.data.tags["images.digest"])
+    assert "it cannot be computed: the images of digits are others than then" in done.stdout
 
 
 @pytest.mark.parametrize(

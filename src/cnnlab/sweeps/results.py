@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from cnnlab.job import Job, compose_whole
@@ -33,15 +34,16 @@ from cnnlab.tracking.store import page_of
 
 # What an experiment says: how to train, not what is drawn of it or where it is kept.
 TRAINED = set(Training.model_fields) - {"tracking", "figures"}
+TRIALS_FILE = "trials.csv"
 NOTES = ("reason", "duplicate_of", "retried_as", "seconds", "mlflow_run")
 
 
 @dataclass(frozen=True)
-class Swept:
-    """What a sweep has found: the best trial's number, parameters and values, and the test metrics of the winner.
+class SweepRun:
+    """What a sweep has found: the best trial's number, parameters and values, all trials, and the winner's metrics.
 
-    `best_trial` is None, and the rest empty, where no trial ended; `tested` has one entry a seed, of validation where
-    the test split is sealed.
+    `best_trial` is None, and its parameters and values empty, where no trial ended. `trials` has a row a trial,
+    `tested` the winner's test metrics, a row a seed, or those of validation where the test split is sealed.
     """
 
     run_id: str
@@ -50,15 +52,16 @@ class Swept:
     best_trial: int | None
     best_parameters: Mapping[str, object]
     best_values: Mapping[str, float]
-    tested: tuple[Mapping[str, float], ...]
+    trials: pd.DataFrame
+    tested: pd.DataFrame
 
 
 def summarize(order: Order, study: optuna.Study, parent: TrackedRun, folder: Path) -> list[str]:
     """Write table, plots and the winner into the folder and the MLflow run; return what could not be drawn."""
     trials = study.get_trials(deepcopy=False)
     tallied, goals = tally(trials), order.goals
-    write_table(study, goals, order.space, folder / "trials.csv")
-    parent.log_file(folder / "trials.csv")
+    write_table(study, goals, order.space, folder / TRIALS_FILE)
+    parent.log_file(folder / TRIALS_FILE)
     parent.log_metrics(0, {f"{TRIALS}{name}": tallied[name] for name in ENDED})
     best = goals.best(trials)
     if best is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+import pandas as pd
 from omegaconf import OmegaConf
 
 from cnnlab import process
@@ -23,7 +24,7 @@ from cnnlab.sweeps.first import queue_first
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.order import Order, read_order
 from cnnlab.sweeps.repeat import training_overrides, with_options
-from cnnlab.sweeps.results import Swept, closing_rows, record_winner, summarize
+from cnnlab.sweeps.results import TRIALS_FILE, SweepRun, closing_rows, record_winner, summarize
 from cnnlab.sweeps.storage import PARENT_RUN, SEED, StudyLock, hidden
 from cnnlab.sweeps.study import (
     REASON,
@@ -56,7 +57,7 @@ class RunningSweep:
     new: bool
 
 
-def sweep(job: Job) -> Swept:
+def sweep(job: Job) -> SweepRun:
     """Search as the job's configuration says, keep the outcome, and train and test the winner again.
 
     Nothing is written before everything is checked. The same call continues a study that was interrupted. Raises
@@ -87,9 +88,16 @@ def sweep(job: Job) -> Swept:
         tested = confirm(this)
     show_closing(closing_rows(order, study, parent, job.folder, tested, time.perf_counter() - started))
     best = order.goals.best(study.get_trials(deepcopy=False))
-    parameters = order.space.values(best.params) if best else {}
-    values = dict(zip(order.goals.names, best.values, strict=True)) if best else {}
-    return Swept(parent.run_id, job.folder, study, best.number if best else None, parameters, values, tuple(tested))
+    return SweepRun(
+        run_id=parent.run_id,
+        folder=job.folder,
+        study=study,
+        best_trial=best.number if best else None,
+        best_parameters=order.space.values(best.params) if best else {},
+        best_values=dict(zip(order.goals.names, best.values, strict=True)) if best else {},
+        trials=pd.read_csv(job.folder / TRIALS_FILE),
+        tested=pd.DataFrame(tested),
+    )
 
 
 @contextmanager

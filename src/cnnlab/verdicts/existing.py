@@ -20,9 +20,10 @@ from cnnlab.tracking.schema import MEASURES, MONITORS, Direction, Role, Tag
 from cnnlab.verdicts.boundaries import Design
 from cnnlab.verdicts.comparison import command_of
 from cnnlab.verdicts.decision import Rule, look
-from cnnlab.verdicts.known import data_digest, has_predictions
+from cnnlab.verdicts.known import data_digest
 from cnnlab.verdicts.pairs import Pair, gain
-from cnnlab.verdicts.results import Judged, Verdict, finish, kept_of
+from cnnlab.verdicts.recalled import Recalled
+from cnnlab.verdicts.results import Judged, Verdict, finish
 
 VALIDATION, TEST = "val/", "test/"
 SPLITS = (VALIDATION, TEST)
@@ -44,10 +45,16 @@ def compare_runs(asked: Comparing, job: Job) -> Verdict:
     seen = {run.info.run_id for pair in pairs for run in pair.runs}
     if not {a.info.run_id, b.info.run_id} <= seen:
         pairs = [pair_of(asked.metric, a, b)]
-    pairs = [pair for pair in pairs if all(has_predictions(client, run, asked.metric) for run in pair.runs)] or pairs
+    predictions = Recalled(client, asked)
+    whole = [pair for pair in pairs if all(predictions.has(run) for run in pair.runs)]
+    if whole and len(whole) < len(pairs):
+        left_out = len(pairs) - len(whole)
+        counted = f"{left_out} pairs are" if left_out > 1 else "1 pair is"
+        console.print(f"{counted} left out: {predictions.lacking[0]}", soft_wrap=True, markup=False)
+    pairs = whole or pairs
     step = 0.0
-    if not asked.metric.endswith(("/loss", "/objective")) and has_predictions(client, pairs[0].runs[0], asked.metric):
-        step = 1 / len(kept_of(client, pairs[0].runs[0], asked.metric).label)
+    if not asked.metric.endswith(("/loss", "/objective")) and whole:
+        step = 1 / len(predictions(pairs[0].runs[0]).label)
     settings = asked.compare
     rule = Rule(Design(max(2, len(pairs)), max(2, len(pairs)), settings.alpha), settings.delta, step)
     finding = look([gain(pair, better) for pair in pairs], rule) if len(pairs) > 1 else None
@@ -61,7 +68,8 @@ def compare_runs(asked: Comparing, job: Job) -> Verdict:
             rule=rule,
             finding=finding,
             pairs=pairs,
-            data=None,
+            predictions=predictions,
+            data=predictions.data,
             parent=parent,
             folder=job.folder,
             experiment=parent.experiment_id,

@@ -10,7 +10,8 @@ from mlflow.entities import Run
 
 from cnnlab.beginning import settings_tags
 from cnnlab.errors import UsageError
-from cnnlab.tracking.find import kept_text, open_client, results
+from cnnlab.kept_predictions import Kept, read
+from cnnlab.tracking.find import artifact_file, kept_text, open_client, results
 from cnnlab.tracking.provenance import code_tags, machine_tags, uncommitted_diff
 from cnnlab.tracking.schema import DIFF_FILE, PREDICTIONS_FILE, VALIDATION, VALIDATION_PREDICTIONS_FILE, VERSION, Tag
 from cnnlab.verdicts.sides import Side
@@ -80,6 +81,14 @@ def _lineage(run: Run) -> Iterator[mlflow.entities.DatasetInput]:
 def predictions_file(metric: str) -> str:
     """Return the artifact with the predictions of the split that a metric is of."""
     return VALIDATION_PREDICTIONS_FILE if metric.startswith(VALIDATION) else PREDICTIONS_FILE
+
+
+def kept_of(client: mlflow.MlflowClient, run: Run, metric: str) -> Kept:
+    """Return the predictions that a run has kept of the metric's split; raises UsageError where it kept none."""
+    name = predictions_file(metric)
+    if not has_predictions(client, run, metric):
+        raise UsageError(f"run {run.info.run_id} ({run.info.run_name}) has kept no {name}")
+    return read(artifact_file(client, run, name), f"{name} of run {run.info.run_id}")
 
 
 def has_predictions(client: mlflow.MlflowClient, run: Run, metric: str) -> bool:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 from mlflow.entities import Run
 
 from cnnlab.console import console, show_closing
@@ -17,16 +16,14 @@ from cnnlab.data.images import ImageData
 from cnnlab.errors import UsageError
 from cnnlab.figures.canvas import lettering
 from cnnlab.figures.flips import draw_flips
-from cnnlab.kept_predictions import Kept, read
+from cnnlab.kept_predictions import Kept
 from cnnlab.settings.comparing import Comparing
 from cnnlab.start import typed
-from cnnlab.tracking.find import artifact_file
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import COMPARED, VALIDATION, Direction, Tag
 from cnnlab.tracking.store import page_of
 from cnnlab.verdicts.decision import Finding, Rule
 from cnnlab.verdicts.images import Images, compare_folds, compare_images
-from cnnlab.verdicts.known import predictions_file
 from cnnlab.verdicts.pairs import Pair
 from cnnlab.verdicts.wording import image_lines, number, sentence
 
@@ -59,6 +56,7 @@ class Judged:
     rule: Rule
     finding: Finding | None
     pairs: Sequence[Pair]
+    predictions: Callable[[Run], Kept]  # of the metric's split; raises UsageError for a run that has none
     data: ImageData | None  # the images, where they are at hand
     parent: TrackedRun
     folder: Path
@@ -94,27 +92,18 @@ def finish(judged: Judged, seconds: float) -> Verdict:
 
 
 def examine_images(judged: Judged) -> Images | None:
-    """Return what the predictions say that the runs have kept; None, and a line that says why, where some kept none."""
-    client = mlflow.MlflowClient(judged.asked.tracking.uri)
+    """Return what the predictions of the runs say; None, and a line that says why, where some have none."""
     pairs = judged.pairs
     if not pairs:
         return None
     try:
-        kept = [tuple(kept_of(client, run, judged.asked.metric) for run in pair.runs) for pair in pairs]
+        kept = [tuple(judged.predictions(run) for run in pair.runs) for pair in pairs]
         compare = compare_folds if judged.rule.overlap else compare_images
         return compare([(a, b) for a, b in kept], judged.asked.metric, judged.asked.compare.alpha)
     except UsageError as error:
         for line in error.problems:
             console.print(f"nothing is said about the images: {line}", soft_wrap=True)
         return None
-
-
-def kept_of(client: mlflow.MlflowClient, run: Run, metric: str) -> Kept:
-    """Return the predictions that a run has kept of the metric's split; raises UsageError where it kept none."""
-    name = predictions_file(metric)
-    if not any(item.path == name for item in client.list_artifacts(run.info.run_id)):
-        raise UsageError(f"run {run.info.run_id} ({run.info.run_name}) has kept no {name}")
-    return read(artifact_file(client, run, name), f"{name} of run {run.info.run_id}")
 
 
 def draw(judged: Judged, images: Images | None) -> bool:

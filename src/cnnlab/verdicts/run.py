@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -27,7 +28,7 @@ from cnnlab.verdicts.boundaries import Design
 from cnnlab.verdicts.comparison import Comparison, command_of, definition
 from cnnlab.verdicts.decision import Rule
 from cnnlab.verdicts.existing import compare_runs
-from cnnlab.verdicts.known import known_runs
+from cnnlab.verdicts.known import kept_of, known_runs
 from cnnlab.verdicts.launch import queue_settings, train_pairs
 from cnnlab.verdicts.pairs import Pairs, seed_pairs
 from cnnlab.verdicts.results import Judged, Verdict, finish
@@ -92,6 +93,7 @@ def compare(job: Job) -> Verdict:
             rule=rule,
             finding=this.find(found),
             pairs=found,
+            predictions=partial(kept_of, client, metric=metric),
             data=a.plan.data,
             parent=parent,
             folder=job.folder,
