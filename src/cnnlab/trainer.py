@@ -9,6 +9,13 @@ from contextlib import contextmanager, nullcontext
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.plugins.environments import (
+    LightningEnvironment,
+    LSFEnvironment,
+    MPIEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from pytorch_lightning.plugins.precision import DeepSpeedPrecision, FSDPPrecision, Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -19,6 +26,19 @@ from cnnlab.settings.commands import Trainer as Settings
 
 # Ours to decide: the screen, the record and the checkpoints of a run are cnnlab's.
 OURS = {"callbacks", "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"}
+
+
+# What may have started all processes of a training already.
+LAUNCHERS = (TorchElasticEnvironment, SLURMEnvironment, LSFEnvironment, MPIEnvironment)
+COPIES = ("spawn", "fork", "notebook")
+
+
+class OwnProcesses(LightningEnvironment):
+    """A machine on which `cnnlab.ranks` starts the processes, and not Lightning."""
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
 
 
 class NoProfiler(PassThroughProfiler):
@@ -36,12 +56,24 @@ def build_trainer(settings: Settings, callbacks: list[pl.Callback], loggers: lis
     allowed = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"} - OURS
     problems = [unknown_flag(name, sorted(allowed)) for name in flags if name not in allowed]
     problems += _check_cpu_devices(settings)
+    if any(word in settings.strategy for word in COPIES):
+        problems.append(
+            f"trainer.strategy={settings.strategy!r}: trains in copies of this process, which cannot keep the run; "
+            "trainer.strategy takes ddp, or another whose processes are started anew"
+        )
     if problems:
         raise UsageError(*problems)
     ours: dict[str, object] = {"num_sanity_val_steps": 0, "log_every_n_steps": 0, "profiler": NoProfiler()}
     ours |= flags
+    plugins: list[object] = []
     if settings.accelerator == "cpu" and settings.sync_batchnorm:
-        ours |= {"sync_batchnorm": False, "plugins": [WholeBatchNorm()]}
+        ours["sync_batchnorm"] = False
+        plugins.append(WholeBatchNorm())
+    one = str(settings.devices) == "1" and settings.num_nodes == 1
+    if not one and "LOCAL_RANK" not in os.environ and not any(launcher.detect() for launcher in LAUNCHERS):
+        plugins.append(OwnProcesses())
+    if plugins:
+        ours["plugins"] = plugins
     ours |= {"callbacks": callbacks, "logger": loggers, "enable_progress_bar": False, "enable_model_summary": False}
     try:
         return pl.Trainer(**ours)  # type: ignore[arg-type]

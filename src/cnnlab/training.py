@@ -20,6 +20,7 @@ from cnnlab.logged_model import log_model
 from cnnlab.metrics import class_metrics
 from cnnlab.plan import Plan, make_plan
 from cnnlab.portable import Portable, facts_about
+from cnnlab.ranks import several
 from cnnlab.settings.augmentation import without_effect
 from cnnlab.settings.training import measured
 from cnnlab.start import typed
@@ -75,15 +76,16 @@ def train(job: Job) -> Result | None:
     tags = start_tags(plan) | command_tags(job) | (origin.tags if origin else {})
     with open_run(settings.tracking, tags) if plan.trainer.is_global_zero else nullcontext() as run:
         if run is None:  # another process of this training has the run
-            fit(plan, [])
-            test_best(plan)
+            with several(plan, None, job.folder, job.own_folder):
+                fit(plan, [])
+                test_best(plan)
             return None
         tell_stale_runs(settings.tracking.uri)
         for line in origin.describe(settings) if origin else ():
             console.print(line, soft_wrap=True, markup=False)
         introduce(run, plan)
         listeners = [EpochLines(plan.trainer.max_epochs)]
-        with keeping_best(run, plan, job):
+        with keeping_best(run, plan, job), several(plan, run, job.folder, job.own_folder):
             result = train_and_test(run, plan, job.folder, listeners, job.own_folder)
 
     show_closing(closing_rows(result, run, plan, time.perf_counter() - started))
@@ -136,9 +138,12 @@ def test_best(plan: Plan, run: TrackedRun | None = None, door: Door = "train") -
     Not through the trainer's `ckpt_path`: where weights are averaged, that restores those training would continue with,
     and not the averaged ones, which were validated.
     """
-    content = torch.load(plan.checkpoint.best_model_path, map_location="cpu", weights_only=True)
-    plan.classifier.float().load_state_dict(content["state_dict"])
-    best_epoch = int(content["epoch"]) + 1
+    plan.classifier.float()
+    best_epoch = 0
+    if plan.trainer.is_global_zero:  # to the others, who may be on a machine without the file, Lightning sends weights
+        content = torch.load(plan.checkpoint.best_model_path, map_location="cpu", weights_only=True)
+        plan.classifier.load_state_dict(content["state_dict"])
+        best_epoch = int(content["epoch"]) + 1
     if run is not None and not plan.data.sealed:
         data, settings = plan.data, plan.settings.digest(plan.start.digest)
         reading = Reading(door, data.name, data.digest, data.test_digest, len(data.test_labels), settings)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities import rank_zero_only
 
 from cnnlab.tracking.schema import Metric
 
@@ -17,7 +16,8 @@ class EpochLogger(Logger):
     """Gathers what Lightning logs of an epoch and hands it on once, in one piece.
 
     The classifier logs validation and training together, but callbacks may log more before; a record that holds all is
-    one database call, and one line on the screen. `sinks` are called with the epoch, counted from 1, and its metrics.
+    one database call, and one line on the screen. `sinks` are called with the epoch, counted from 1, and its metrics;
+    `agree` afterwards, in every process of a training: the first one may have been told to stop.
     """
 
     def __init__(self, sinks: list[EpochSink], folder: Path | None = None):
@@ -25,6 +25,7 @@ class EpochLogger(Logger):
         self.sinks = sinks
         self.folder = folder
         self.gathered: dict[str, float] = {}
+        self.agree: Callable[[], None] = lambda: None
 
     @property
     def name(self) -> str:
@@ -42,7 +43,6 @@ class EpochLogger(Logger):
     def log_hyperparams(self, *arguments: object, **keywords: object) -> None:
         """Nothing: the run keeps the whole configuration already."""
 
-    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         if Metric.TEST_LOSS in metrics:  # the test split is no part of an epoch; the run measures it at the end
             return
@@ -52,4 +52,5 @@ class EpochLogger(Logger):
         epoch = int(self.gathered.pop(Metric.EPOCH))
         for sink in self.sinks:
             sink(epoch, self.gathered)
+        self.agree()
         self.gathered = {}

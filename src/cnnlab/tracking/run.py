@@ -64,6 +64,14 @@ def tracked_run(uri: str, run_id: str) -> TrackedRun:
     return TrackedRun(run_id, client.get_run(run_id).info.experiment_id, client)
 
 
+def end_for_another(uri: str, run_id: str, reason: str, *, interrupted: bool = False) -> None:
+    """End a run whose own process cannot, unless it has ended: FAILED, or KILLED where it was `interrupted`."""
+    client = mlflow.MlflowClient(uri)
+    if client.get_run(run_id).info.status == "RUNNING":
+        client.set_tag(run_id, Tag.INTERRUPTION if interrupted else Tag.ERROR, reason)
+        client.set_terminated(run_id, "KILLED" if interrupted else "FAILED")
+
+
 def create_run(settings: Tracking, tags: Mapping[str, str]) -> str:
     """Create a run, with MLflow's own tags of user and source, and return its id.
 
