@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -34,6 +35,7 @@ ADDRESS = ("MASTER_ADDR", "MASTER_PORT")  # where Lightning keeps the first proc
 ENDING = 60.0  # seconds the others have to end after the first one
 UNKNOWN = 20.0  # seconds a first process on another machine has to end its run
 MODULE = "cnnlab.rank"
+GONE = "the first process of this training (pid {} on {}) is gone"
 
 
 @dataclass
@@ -93,7 +95,7 @@ def several(
 
     def lost() -> str | None:
         if parent is not None and os.getppid() != parent:
-            return f"the first process of this training (pid {parent}) is gone"
+            return GONE.format(parent, socket.gethostname())
         return others.lost()
 
     def end(reason: str, number: int | None) -> None:
@@ -115,8 +117,11 @@ def several(
         if not contact.lost or (isinstance(error, Interruption) and not error.__context__):
             raise
         others.wait(1.0)  # one that was lost may not be dead yet
+        reason = lost() or "another process of this training is gone"
+        if run is None and contact.first and is_gone(contact.first):
+            reason = GONE.format(contact.first[2], contact.first[1])
         ended = f"; MLflow run {contact.first[0]} is FAILED" if contact.first else ""
-        raise Incomplete(f"{lost() or 'another process of this training is gone'}{ended}") from error
+        raise Incomplete(f"{reason}{ended}") from error
     finally:
         others.end()
         if isinstance(
@@ -181,4 +186,4 @@ def end_for_first(contact: Contact, uri: str) -> None:
     elif not gone:
         return
     run_id, host, process = contact.first
-    end_for_another(uri, run_id, f"the first process of this training (pid {process} on {host}) is gone")
+    end_for_another(uri, run_id, GONE.format(process, host))

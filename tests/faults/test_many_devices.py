@@ -1,0 +1,145 @@
+"""Processes of one training that die, stop answering or are interrupted: what becomes of the run and of the others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+
+from cnnlab.tracking.schema import Tag
+from commands import ROOT, environment
+
+pytestmark = pytest.mark.slow
+
+SOON = 60  # seconds in which all has to be over
+PARTS = (
+    "model=dnn",
+    "trainer.max_epochs=1000",
+    "callbacks=last_checkpoint",
+    "figures.enabled=false",
+    "tracking.log_model=false",
+    "tracking.system_metrics=false",
+    "trainer.accelerator=cpu",
+    "trainer.devices=2",
+    "trainer.strategy=ddp",
+)
+DIRECT = [sys.executable]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+
+
+class Training:
+    """A training on two processes, started by `launcher`; `ranks` are the processes in their order."""
+
+    def __init__(self, folder: Path, launcher: list[str], *parts: str) -> None:
+        self.folder = folder
+        self.said, self.problems = folder / "said.txt", folder / "problems.txt"
+        with self.said.open("w") as said, self.problems.open("w") as problems:
+            self.process = subprocess.Popen(
+                [*launcher, str(ROOT / "train.py"), *PARTS, *parts],
+                cwd=folder,
+                env=environment(PYTHONUNBUFFERED="1"),
+                stdout=said,
+                stderr=problems,
+                start_new_session=True,
+            )
+        self.ranks: list[psutil.Process] = []
+        self.all: list[psutil.Process] = []
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + 180
+        while text not in self.said.read_text():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.problems.read_text()
+            time.sleep(0.1)
+        first = psutil.Process(self.process.pid)
+        below = first.children(recursive=True)
+        self.all = [first, *below]
+        named = [each for each in below if any("train.py" in part or "cnnlab.rank" in part for part in each.cmdline())]
+        self.ranks = named if len(named) == 2 else [first, *named]
+        assert len(self.ranks) == 2
+
+    def end(self) -> int:
+        """Wait until all processes are gone; return the exit code of the first."""
+        code = self.process.wait(SOON)
+        _, left = psutil.wait_procs(self.all, timeout=SOON)
+        assert not [each for each in left if each.status() != psutil.STATUS_ZOMBIE]
+        return code
+
+    def run(self) -> mlflow.entities.Run:
+        [run] = mlflow.MlflowClient(f"sqlite:///{self.folder}/mlruns/mlflow.db").search_runs(["1"])
+        return run
+
+    def told(self) -> list[str]:
+        """Return the lines of our processes on stderr; there is no traceback but torchrun's own."""
+        said = self.problems.read_text().splitlines()
+        if TORCHRUN[2] not in self.process.args:
+            return said
+        assert not [line for line in said if "cnnlab" in line and line.lstrip().startswith("File ")]
+        return [line for line in said if line.startswith("error:")]
+
+
+@pytest.fixture
+def begun(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Training]:
+    """A training in its second epoch."""
+    training = Training(tmp_path, getattr(request, "param", DIRECT))
+    try:
+        training.wait_for("epoch    1")
+        yield training
+    finally:
+        for each in training.all or [psutil.Process(training.process.pid)]:
+            if each.is_running():
+                each.kill()
+        training.process.wait()
+
+
+BOTH = pytest.mark.parametrize("begun", [DIRECT, TORCHRUN], indirect=True, ids=["devices=2", "torchrun"])
+
+
+@BOTH
+def test_a_killed_second_process_ends_the_run_failed(begun):
+    begun.ranks[1].kill()
+    assert begun.end() == 1
+    run = begun.run()
+    assert run.info.status == "FAILED"
+    assert any(f"MLflow run {run.info.run_id} is FAILED" in line for line in begun.told())
+
+
+@BOTH
+def test_a_killed_first_process_ends_the_run_failed(begun):
+    pid = begun.ranks[0].pid
+    begun.ranks[0].kill()
+    begun.end()
+    run = begun.run()
+    assert run.info.status == "FAILED"
+    assert f"(pid {pid} on " in run.data.tags[Tag.ERROR] and run.data.tags[Tag.ERROR].endswith("is gone")
+    assert f"error: the first process of this training (pid {pid}" in begun.told()[0]
+
+
+@BOTH
+def test_ctrl_c_to_the_whole_group_ends_the_run_killed(begun):
+    os.killpg(begun.process.pid, signal.SIGINT)
+    assert begun.end() != 0
+    assert begun.run().info.status == "KILLED"
+    assert begun.told()[0] == "error: stopped by SIGINT"
+
+
+def test_sigterm_to_the_first_process_alone_ends_all(begun):
+    begun.ranks[0].terminate()
+    assert begun.end() == 128 + signal.SIGTERM
+    assert begun.run().info.status == "KILLED"
+    assert begun.told() == ["error: stopped by SIGTERM"]
+
+
+def test_ctrl_c_ends_a_training_whose_other_process_does_not_answer(begun):
+    begun.ranks[1].suspend()
+    time.sleep(2)  # the first one waits for it now, in C++
+    os.killpg(begun.process.pid, signal.SIGINT)
+    assert begun.end() == 128 + signal.SIGINT
+    assert begun.run().info.status == "KILLED"
