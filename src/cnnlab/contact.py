@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
+from dataclasses import dataclass, field
 
-import psutil
 import pytorch_lightning as pl
 import torch.distributed
 
+from cnnlab.living import is_dead, machine, this_process
 from cnnlab.signals import SIGNALS
 
-First = tuple[str, str, int]  # the MLflow run, and the host and the number of the process that has it
+GONE = "the first process of this training (pid {} on {}) is gone"
 
 
-def first_here(run_id: str) -> First:
-    """Return what the others are told by the process that has the run."""
-    return run_id, socket.gethostname(), os.getpid()
+@dataclass(frozen=True)
+class First:
+    """The process that has the run: `process` tells it from any other."""
 
+    run_id: str
+    process: str = field(default_factory=this_process)
 
-def is_gone(first: First) -> bool | None:
-    """Return whether the first process is gone; None where it is another machine's."""
-    _, host, process = first
-    if host != socket.gethostname():
-        return None
-    try:
-        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is known to be dead."""
+        return is_dead(self.process)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is another machine's, where nobody here sees how it fares."""
+        return self.process.rsplit(" ", 2)[0] != machine()
+
+    @property
+    def obituary(self) -> str:
+        where, number, _ = self.process.rsplit(" ", 2)
+        return GONE.format(number, where.split("/")[0])
 
 
 class Contact(pl.Callback):

@@ -8,8 +8,8 @@ are only watched.
 from __future__ import annotations
 
 import os
+import platform
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,11 +21,11 @@ from pathlib import Path
 import torch.distributed
 from pytorch_lightning.trainer.states import TrainerStatus
 
-from cnnlab.contact import Contact, first_here, is_gone
+from cnnlab.contact import GONE, Contact, First
 from cnnlab.errors import Incomplete
 from cnnlab.plan import Plan
 from cnnlab.settings.ranks import RankOrder
-from cnnlab.signals import Interruption
+from cnnlab.signals import Interruption, deferred
 from cnnlab.start import PACKAGE
 from cnnlab.tracking.run import TrackedRun, end_for_another
 from cnnlab.trainer import OwnProcesses
@@ -33,9 +33,9 @@ from cnnlab.watchdog import watchdog
 
 ADDRESS = ("MASTER_ADDR", "MASTER_PORT")  # where Lightning keeps the first process'
 ENDING = 60.0  # seconds the others have to end after the first one
+DYING = 3.0  # seconds between the last words of a process and its death
 UNKNOWN = 20.0  # seconds a first process on another machine has to end its run
 MODULE = "cnnlab.rank"
-GONE = "the first process of this training (pid {} on {}) is gone"
 
 
 @dataclass
@@ -86,7 +86,7 @@ def several(
     if trainer.num_devices * trainer.num_nodes == 1:
         yield
         return
-    contact = Contact(first_here(run.run_id) if run else None)
+    contact = Contact(First(run.run_id) if run else None)
     trainer.callbacks.insert(0, contact)  # type: ignore[attr-defined]
     plan.logger.agree = lambda: setattr(trainer, "should_stop", trainer.strategy.broadcast(trainer.should_stop))
     address = {name: os.environ.get(name) for name in ADDRESS}
@@ -95,7 +95,7 @@ def several(
 
     def lost() -> str | None:
         if parent is not None and os.getppid() != parent:
-            return GONE.format(parent, socket.gethostname())
+            return GONE.format(parent, platform.node())
         return others.lost()
 
     def end(reason: str, number: int | None) -> None:
@@ -118,9 +118,9 @@ def several(
             raise
         others.wait(1.0)  # one that was lost may not be dead yet
         reason = lost() or "another process of this training is gone"
-        if run is None and contact.first and is_gone(contact.first):
-            reason = GONE.format(contact.first[2], contact.first[1])
-        ended = f"; MLflow run {contact.first[0]} is FAILED" if contact.first else ""
+        if run is None and contact.first and contact.first.is_gone:
+            reason = contact.first.obituary
+        ended = f"; MLflow run {contact.first.run_id} is FAILED" if contact.first else ""
         raise Incomplete(f"{reason}{ended}") from error
     finally:
         others.end()
@@ -178,12 +178,12 @@ def start(
 
 def end_for_first(contact: Contact, uri: str) -> None:
     """End the run FAILED where the process that had it is gone; one on another machine is given time to do so."""
-    if contact.first is None:
+    first = contact.first
+    if first is None:
         return
-    gone = is_gone(contact.first)
-    if gone is None:
-        time.sleep(UNKNOWN)
-    elif not gone:
-        return
-    run_id, host, process = contact.first
-    end_for_another(uri, run_id, GONE.format(process, host))
+    with deferred():
+        deadline = time.monotonic() + (UNKNOWN if first.is_elsewhere else DYING)
+        while time.monotonic() < deadline and not first.is_gone and (contact.lost or first.is_elsewhere):
+            time.sleep(0.1)
+        if first.is_gone or first.is_elsewhere:
+            end_for_another(uri, first.run_id, first.obituary)
