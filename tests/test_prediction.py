@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -167,3 +168,15 @@ class TestPages:
     def saved(trained):
         (checkpoint,) = trained.folder.glob("outputs/**/*.ckpt")
         return load_saved(checkpoint)
+
+
+def test_images_of_too_many_pixels_and_names_that_are_no_text_are_named_beside_the_others(trained, tmp_path):
+    Image.new("1", (20_000, 5_000)).save(tmp_path / "bomb.png")
+    Image.new("L", (8, 8)).save(tmp_path / os.fsdecode(b"\xff.png"))
+    Image.new("L", (8, 8)).save(tmp_path / "good.png")
+    done = run(trained.folder, "predict.py", "run=best", f"image={tmp_path}", "hydra.run.dir=hostile")
+    assert done.returncode == 1 and "good.png" in done.stdout
+    assert sorted(done.stderr.splitlines()) == [
+        f"error: image={tmp_path}/\\xff.png cannot be read: its name is no UTF-8; rename it",
+        f"error: image={tmp_path}/bomb.png cannot be read: 20000x5000 are more pixels than max_pixels=50000000",
+    ]

@@ -21,6 +21,14 @@ from omegaconf import OmegaConf
 from cnnlab.checkpoint import load_saved
 from commands import ROOT, command, environment, loaded, run, small_disk
 
+FAILING = """
+from pytorch_lightning import Callback
+
+
+class Failing(Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        raise RuntimeError("after an epoch")
+"""
 QUICK = (
     *("model=dnn", "model.hidden_units=[8]", "trainer.max_epochs=1"),
     *("tracking.log_model=false", "figures.enabled=false"),
@@ -217,13 +225,13 @@ class TestEnd:
         assert again.startswith("start again: python") and "train.py model=dnn trainer.max_epochs=100000" in again
 
     def test_failing_run_is_failed_and_keeps_its_error(self, tmp_path):
-        # Without validation batches there is no val/loss to choose the checkpoint by: Lightning raises after an epoch.
-        done = run(tmp_path, "train.py", *QUICK, "+trainer.limit_val_batches=0")
+        (tmp_path / "failing.py").write_text(FAILING)
+        done = run(tmp_path, "train.py", *QUICK, "+callbacks.mine._target_=failing.Failing")
         assert done.returncode == 1
         assert statuses(tmp_path) == ["FAILED"]
         with sqlite3.connect(tmp_path / "mlruns" / "mlflow.db") as database:
             (error,) = database.execute("select value from tags where key = 'error'").fetchone()
-        assert "val/loss" in error
+        assert error == "RuntimeError: after an epoch"
 
 
 class TestTogether:

@@ -16,6 +16,7 @@ from cnnlab.job import Job
 from cnnlab.networks import build_network
 from cnnlab.settings.base import Own
 from cnnlab.settings.commands import Choice, Trained
+from cnnlab.settings.dataset import MOST_PIXELS
 from cnnlab.settings.description import FORMAT, Description
 from cnnlab.settings.model import Model
 from cnnlab.settings.read import read, resolve
@@ -143,7 +144,7 @@ def upgraded(described: object) -> dict[str, object]:
     dataset = described.get("dataset")
     if isinstance(dataset, dict):
         then: dict[str, object] = {"sealed": False, "balance": "none"} | (
-            {"resize": "stretch"} if "path" in dataset else {}
+            {"resize": "stretch", "max_pixels": MOST_PIXELS} if "path" in dataset else {}
         )
         if isinstance(validation := dataset.get("validation"), dict):
             dataset = dataset | {"validation": {"folds": 5, "fold": 0} | validation}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab import process
-from cnnlab.errors import Incomplete, UsageError, disk_is_full
+from cnnlab.errors import Incomplete, UsageError, disk_is_full, is_text, printable
 from cnnlab.job import job_of_hydra
 from cnnlab.multirun import Ending, ending_of, show_summary
 from cnnlab.options import names_folder, options_first
@@ -40,6 +42,7 @@ RUN = {
 WORDS = {"diff": ("a", "b")}  # what the bare words of a command are the values of
 _codes = [0]
 _begun: list[Path] = []  # folders of the jobs whose configuration was composed
+_jobs_own: list[Exception] = []  # what jobs raised; Hydra raises others before and after them
 
 
 def enter(door: str) -> NoReturn:
@@ -69,6 +72,11 @@ def enter(door: str) -> NoReturn:
         sys.exit(USAGE)
     except BrokenPipeError:
         _leave_reader()
+    except OSError as error:
+        if debugging or error in _jobs_own:
+            raise
+        tell([f"hydra.run.dir: {error.filename} cannot be made ({error.strerror}); choose another folder"])
+        sys.exit(USAGE)
     sys.exit(max(_codes))
 
 
@@ -76,10 +84,13 @@ def run_jobs(door: str) -> None:
     """Let Hydra compose the command line and run each of its jobs; a multirun has several."""
 
     endings: list[Ending] = []
+    multiruns: set[Path] = set()
 
     def run(config: DictConfig) -> None:
         job = job_of_hydra(config)
+        multiruns.update([Path(job.multirun).absolute()] if job.multirun else [])
         with plain_errors(), ending_of(job, endings) as ending:
+            check_folder(job.folder)
             add_to_path(job.own_folder)
             module, function = RUN[door]
             result = getattr(import_module(module), function)(job)
@@ -91,6 +102,8 @@ def run_jobs(door: str) -> None:
     finally:
         if door == "train":
             show_summary(endings)
+        for folder in multiruns:
+            _remove_empty_multirun(folder)
 
 
 def arranged(door: str, arguments: list[str]) -> list[str]:
@@ -98,6 +111,14 @@ def arranged(door: str, arguments: list[str]) -> list[str]:
 
     Raises UsageError for an option that the command does not have.
     """
+    if odd := [item for item in arguments if not is_text(item)]:
+        raise UsageError(*(f"{printable(item)} is no UTF-8; rename the file or folder" for item in odd))
+    if "--config-dir=" in arguments:
+        raise UsageError("--config-dir= names no folder")
+    added = [item for item in arguments if item.startswith("+hydra.")]
+    fields = HydraConf.__dataclass_fields__
+    if unread := [item for item in added if re.split(r"[.=]", item)[1] not in fields]:
+        raise UsageError(*(f"{item}: Hydra has no such setting; --hydra-help lists them" for item in unread))
     items = options_first(quote_texts(name_words(arguments, WORDS.get(door, ()))))
     own = own_folder()
     return items if own is None or names_folder(items) else [f"--config-dir={own}", *items]
@@ -130,12 +151,12 @@ def plain_errors() -> Iterator[None]:
     except UsageError as error:
         tell(error.problems)
         _codes.append(USAGE)
-        _remove_empty(folder)
     except Incomplete as error:
         tell(error.problems)
         _codes.append(1)
     except Exception as error:
         if not disk_is_full(error):
+            _jobs_own.append(error)
             raise
         tell([f"the disk is full: no room under {folder} or in the tracking store; the run is not complete"])
         _codes.append(1)
@@ -144,6 +165,14 @@ def plain_errors() -> Iterator[None]:
         for line in notes_of(interruption):
             print(line, file=sys.stderr)
         sys.exit(interruption.exit_code)
+    finally:
+        _remove_empty(folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UsageError for a folder that a job's files cannot be written to; one that writes none has no own folder."""
+    if folder.resolve() != Path.cwd() and not os.access(folder, os.W_OK):
+        raise UsageError(f"hydra.run.dir: {folder} cannot be written; choose another folder")
 
 
 def tell(problems: Iterable[str]) -> None:
@@ -152,8 +181,15 @@ def tell(problems: Iterable[str]) -> None:
         print(f"error: {line}", file=sys.stderr)
 
 
+def _remove_empty_multirun(folder: Path) -> None:
+    """Take back the folder of a multirun whose jobs all wrote nothing: it holds no more than what was asked for."""
+    if folder.is_dir() and [item.name for item in folder.iterdir()] == ["multirun.yaml"]:
+        (folder / "multirun.yaml").unlink()
+        _remove_empty(folder)
+
+
 def _remove_empty(folder: Path) -> None:
-    """Take back the folders Hydra made for a run that never started."""
+    """Take back the folders Hydra made for a job that wrote nothing, as one that is refused does."""
     with suppress(OSError):  # not empty, or already gone
         for made in (folder, *folder.parents):
             if made == Path.cwd() or made in Path.cwd().parents:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import ParamSpec, TypeVar
 
@@ -57,6 +58,16 @@ def unknown(what: str, value: object, allowed: Iterable[str]) -> str:
 def refused(what: str, value: object, allowed: str) -> str:
     """Return the line for a value of the wrong type or out of its range."""
     return f"{what}={shown(value)} is not allowed; {what} takes {allowed}"
+
+
+def is_text(name: str) -> bool:
+    """Return whether a name is one in UTF-8; file systems hold others, which Python tells in surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def printable(name: str) -> str:
+    """Return a name with the bytes that are no UTF-8 as `\\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def one_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from hydra.conf import ConfigSourceInfo
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cnnlab.start import CONF, typed
 
@@ -43,7 +43,7 @@ def job_of_hydra(config: DictConfig) -> Job:
     return Job(
         config=config,
         folder=Path(hydra.runtime.output_dir),
-        overrides=tuple(hydra.overrides.task),
+        overrides=_as_typed(hydra.overrides.task),
         choices=_chosen(hydra.runtime.choices),
         command=shlex.join([Path(sys.executable).name, *sys.argv]),
         own_folder=_own_folder(hydra.runtime.config_sources),
@@ -58,7 +58,7 @@ def compose_job(door: str, overrides: Sequence[str], own_folder: Path | None = N
     """
     whole = compose_whole(door, overrides, own_folder)
     hydra = whole.hydra
-    choices, task = _chosen(hydra.runtime.choices), tuple(hydra.overrides.task)
+    choices, task = _chosen(hydra.runtime.choices), _as_typed(hydra.overrides.task)
     config = whole.copy()
     with open_dict(config):
         del config["hydra"]
@@ -89,6 +89,13 @@ def search_path(own_folder: Path) -> str:
     """Return the override that adds a user's own folder of configuration."""
     escaped = str(own_folder.resolve()).replace("'", "\\'")
     return f"hydra.searchpath=['file://{escaped}']"
+
+
+def _as_typed(overrides: list[str]) -> tuple[str, ...]:
+    """Return overrides as they were given: an interpolation in one means the configuration, not Hydra's section."""
+    given = OmegaConf.to_container(overrides, resolve=False)
+    assert isinstance(given, list)
+    return tuple(map(str, given))
 
 
 def _chosen(choices: Mapping[str, object]) -> dict[str, str]:

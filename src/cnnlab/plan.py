@@ -65,7 +65,7 @@ def read_training(values: Mapping[str, object], load_data: LoadData = load) -> T
     if examined.settings is not None:
         return examined.settings
     problems, sections = examined.problems, examined.sections
-    if isinstance(trainer := sections.get("trainer"), Trainer):
+    if isinstance(trainer := sections.get("trainer"), Trainer) and not list(trainer.conflicts("")):
         collect(problems, build_trainer, trainer, [], [EpochLogger([])])
     if isinstance(tracking := sections.get("tracking"), Tracking):
         problems += check_address(tracking.uri)

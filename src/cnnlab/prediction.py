@@ -19,7 +19,7 @@ from cnnlab.checkpoint import Saved, asked_of, find_saved
 from cnnlab.console import console
 from cnnlab.data.drawing import CLEARLY, LOOKED_AT, MNIST, Frame, find_drawing, framed, stands_well
 from cnnlab.data.pixels import border_brightness, read_image, read_page, readable_extensions
-from cnnlab.errors import Incomplete, UsageError, one_line
+from cnnlab.errors import Incomplete, UsageError, is_text, one_line, printable
 from cnnlab.figures.canvas import lettering
 from cnnlab.figures.samples import draw_probabilities
 from cnnlab.job import Job
@@ -118,6 +118,9 @@ def look_at_all(
     """Return the images as the network takes them, and a line for each that cannot be read."""
     images, failures = {}, []
     for path in paths:
+        if not is_text(str(path)):
+            failures.append(f"image={printable(str(path))} cannot be read: its name is no UTF-8; rename it")
+            continue
         try:
             images[path] = look_at(path, saved, settings, frame)
         except Exception as error:  # a damaged file can raise almost anything in a decoder
@@ -136,12 +139,12 @@ def look_at(path: Path, saved: Saved, settings: Prediction, frame: Frame | None)
     channels, height, width = saved.input_shape
     dataset, border = saved.description.dataset, saved.description.border
     resize = dataset.resize if isinstance(dataset, ImageFolder) else "stretch"
-    image = read_image(path, channels, (height, width), resize)
+    image = read_image(path, channels, (height, width), resize, max_pixels=settings.max_pixels)
     invert = must_invert(image, border) if settings.invert == "auto" else settings.invert
     look = Look(255 - image if invert else image, inverted=invert)
     if frame is None or border is None:
         return look
-    page = read_page(path, LOOKED_AT)
+    page = read_page(path, LOOKED_AT, max_pixels=settings.max_pixels)
     if settings.center == "auto" and (page.shape == (height, width) or stands_well(look.image, border, frame)):
         return look
     # Ink is light where the classifier knows it so, and dark if the image is to be inverted; or the other way round.

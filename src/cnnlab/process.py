@@ -40,6 +40,8 @@ IGNORED_WARNINGS = (
     r"It is recommended to use `self.log\(.*sync_dist=True",
     # Of weights with one input channel, whose two memory formats are the same numbers in the same places.
     "Grad strides do not match bucket view strides",
+    # An image has as many pixels as max_pixels allows.
+    "Image size .* exceeds limit",
     # Of files that are somebody else's; cnnlab says in a line what it makes of them.
     "Detected pickle protocol",
     "Validating sparse tensor invariants",

@@ -77,7 +77,7 @@ def build_trainer(settings: Settings, callbacks: list[pl.Callback], loggers: lis
     ours |= {"callbacks": callbacks, "logger": loggers, "enable_progress_bar": False, "enable_model_summary": False}
     try:
         return pl.Trainer(**ours)  # type: ignore[arg-type]
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         given = ", ".join(f"trainer.{name}={flags.get(name)}" for name in ("accelerator", "devices", "strategy"))
         message = " ".join(str(error).split())
         raise UsageError(f"{given}, trainer.precision={settings.precision}: {message}") from error

@@ -1,11 +1,12 @@
 """A user's own directory of class folders."""
 
+import os
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from cnnlab.data import load
 from cnnlab.data.pixels import read_image
@@ -296,3 +297,32 @@ def test_few_photos_make_one_small_batch_unless_a_size_was_chosen(tmp_path):
     assert plan.settings.batch_size == plan.data_module.sizes["train"] < plan.settings.dataset.batch_size
     with pytest.raises(UsageError, match="batch_size=40 is larger than the training split"):
         make_plan(settings(*given, "batch_size=40"), tmp_path)
+
+
+def test_an_image_of_too_many_pixels_is_refused_by_its_header(tmp_path, monkeypatch):
+    fill(tmp_path)
+    save(tmp_path / "cat" / "bomb.png", mode="1", size=(20_000, 5_000), colour=0)
+    assert (tmp_path / "cat" / "bomb.png").stat().st_size < 20_000
+    assert load(config(tmp_path, max_pixels=100_000_000)).class_names == ("cat", "dog")
+    decoded = []
+    read = ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: decoded.append(image.size) or read(image))
+    (line,) = problems(tmp_path)
+    assert line.endswith("1 unreadable image: cat/bomb.png (20000x5000 are more pixels than max_pixels=50000000)")
+    assert (12, 10) in decoded and (20_000, 5_000) not in decoded
+
+
+def test_a_file_that_is_a_program_is_no_image(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "cat" / "program.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+    (tmp_path / "cat" / "program.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+    (line,) = problems(tmp_path)
+    assert "1 unreadable image: cat/program.png (cannot identify image file" in line
+
+
+@pytest.mark.parametrize(("name", "shown"), [(b"c\xe4t/0.png", r"c\xe4t/0.png"), (b"cat/\xff.png", r"cat/\xff.png")])
+def test_names_that_are_no_text_are_refused(tmp_path, name, shown):
+    fill(tmp_path)
+    save(tmp_path / os.fsdecode(name))
+    (line,) = problems(tmp_path)
+    assert line == f"dataset.path={tmp_path}: names that are no UTF-8: {shown}; rename these files and folders"

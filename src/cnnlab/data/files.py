@@ -12,6 +12,7 @@ from torch import Tensor
 from cnnlab.data.pixels import read_image
 from cnnlab.data.survey import content_key
 from cnnlab.errors import one_line
+from cnnlab.settings.dataset import ImageFolder
 
 ClassFiles = dict[str, list[Path]]
 
@@ -47,7 +48,7 @@ def told_apart(classes: ClassFiles) -> Files:
 
 
 def read_files(
-    files: Files, channels: int, size: tuple[int, int], resize: str
+    files: Files, channels: int, size: tuple[int, int], dataset: ImageFolder
 ) -> tuple[Tensor, list[tuple[Path, str]]]:
     """Return the images, uint8 [N, channels, height, width], and the files that cannot be read with their reasons."""
     images = torch.empty(len(files.paths), channels, *size, dtype=torch.uint8)
@@ -55,7 +56,8 @@ def read_files(
     def decode(position: int) -> str | None:
         # A damaged file can raise almost anything in a decoder, and each is the file's fault.
         try:
-            images[position] = read_image(files.paths[position], channels, size, resize)
+            path, limit = files.paths[position], dataset.max_pixels
+            images[position] = read_image(path, channels, size, dataset.resize, max_pixels=limit)
         except Exception as error:
             return one_line(error)
         return None if files.keys[position] else "it could not be read a moment ago"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from cnnlab.data.images import ImageData
 from cnnlab.data.pixels import readable_extensions
 from cnnlab.data.split import by_content
 from cnnlab.data.survey import describe_copies, describe_form, form_of
-from cnnlab.errors import UsageError
+from cnnlab.errors import UsageError, is_text, printable
 from cnnlab.settings.dataset import ImageFolder
 
 TRAIN, VALIDATION, TEST = "train", "val", "test"
@@ -43,6 +44,8 @@ def load(dataset: ImageFolder) -> ImageData:
     folders = find_splits(path)
     opened = {split: folder for split, folder in folders.items() if split != TEST or not dataset.sealed}
     parts = {split: _class_files(folder) for split, folder in opened.items()}
+    if unwritable := _unwritable_names(path, parts):
+        raise UsageError(*unwritable)
     problems = [problem for part in parts.values() for problem in _class_problems(path, part)]
     for split, part in parts.items():
         if split != TRAIN:
@@ -62,7 +65,7 @@ def load(dataset: ImageFolder) -> ImageData:
     # The test split says nothing about how the others are read: sealed or not, they are read alike.
     seen = [file for split, files in splits.items() if split != TEST for file in files.paths]
     channels, size = form_of(dataset, seen)
-    read = {split: read_files(files, channels, size, dataset.resize) for split, files in splits.items()}
+    read = {split: read_files(files, channels, size, dataset) for split, files in splits.items()}
     problems += _unreadable(path, [failure for _, failures in read.values() for failure in failures])
     if problems:
         raise UsageError(*problems)
@@ -193,6 +196,17 @@ def _class_problems(path: Path, classes: ClassFiles) -> list[str]:
     if len(classes) < 2:
         return [f"dataset.path={path} holds one class, '{next(iter(classes))}'; expected at least 2 class folders"]
     return []
+
+
+def _unwritable_names(path: Path, parts: Mapping[str, ClassFiles]) -> list[str]:
+    """Return a line for names that are no text: no table, figure or checkpoint could hold them."""
+    files = [file for part in parts.values() for files in part.values() for file in files]
+    classes = [Path(name) for part in parts.values() for name in part]
+    odd = [str(file.relative_to(path)) for file in files if not is_text(str(file.relative_to(path)))]
+    if not odd and all(is_text(name.name) for name in classes):
+        return []
+    named = _names([printable(name) for name in odd or [name.name for name in classes if not is_text(name.name)]])
+    return [f"dataset.path={path}: names that are no UTF-8: {named}; rename these files and folders"]
 
 
 def _difference(path: Path, train: ClassFiles, other: ClassFiles, first: str, second: str) -> list[str]:

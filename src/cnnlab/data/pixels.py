@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,9 @@ LEVELS_16_TO_8_BIT = 257
 MODES = {1: "L", 3: "RGB"}
 
 
-def read_image(path: str | Path, channels: int, size: tuple[int, int], resize: str = "stretch") -> Tensor:
+def read_image(
+    path: str | Path, channels: int, size: tuple[int, int], resize: str = "stretch", *, max_pixels: int | None = None
+) -> Tensor:
     """Return the image as uint8 [channels, height, width]: upright, opaque, resized with antialiasing.
 
     Of another aspect ratio than `size`, `resize` keeps the middle (crop), keeps all and adds a border of the colour
@@ -22,28 +26,48 @@ def read_image(path: str | Path, channels: int, size: tuple[int, int], resize: s
 
     The camera's EXIF orientation is applied; transparency shows white, as in an image viewer; 16-bit grey becomes 8
     bit; of several frames the first counts. `channels` is 1 (luminance) or 3 (red, green, blue). Raises Pillow's own
-    errors for a file that is damaged or no image, ValueError for pixels without a fixed range.
+    errors for a file that is damaged or no image, ValueError for pixels without a fixed range, and for more of them
+    than `max_pixels` (None: than Pillow opens).
     """
     height, width = size
-    image = _opened(path, 2 * max(size))
+    image = _opened(path, 2 * max(size), max_pixels)
     image = _resized(image.convert(MODES[channels]), (width, height), resize)
     pixels = torch.from_numpy(np.array(image))
     return pixels.view(height, width, channels).permute(2, 0, 1).contiguous()
 
 
-def read_page(path: str | Path, longest: int) -> NDArray[np.float64]:
+def read_page(path: str | Path, longest: int, *, max_pixels: int | None = None) -> NDArray[np.float64]:
     """Return the whole image in grey, [H, W] of values 0 to 255, reduced to at most `longest` pixels a side.
 
     Read as `read_image` does.
     """
-    image = _opened(path, longest).convert("L")
+    image = _opened(path, longest, max_pixels).convert("L")
     image.thumbnail((longest, longest), Image.Resampling.BILINEAR)
     return np.asarray(image, dtype=np.float64)
 
 
-def _opened(path: str | Path, needed: int) -> Image.Image:
+@contextmanager
+def header_of(path: str | Path, max_pixels: int | None) -> Iterator[Image.Image]:
+    """Yield an image file of which the header alone was read; raises ValueError for one of too many pixels.
+
+    A file of a few kilobytes can decode to more than the memory holds.
+    """
+    with Image.open(path, formats=_formats()) as file:
+        width, height = file.size
+        if max_pixels is not None and width * height > max_pixels:
+            raise ValueError(f"{width}x{height} are more pixels than max_pixels={max_pixels}")
+        yield file
+
+
+def _formats() -> list[str]:
+    """Return the formats that are read: all of Pillow's but those that are programs, which Ghostscript would run."""
+    Image.init()
+    return [name for name in Image.OPEN if name != "EPS"]
+
+
+def _opened(path: str | Path, needed: int, max_pixels: int | None) -> Image.Image:
     """Return the image upright, opaque, 8 bits deep, and of at least `needed` pixels a side, if it has them."""
-    with Image.open(path) as file:
+    with header_of(path, max_pixels) as file:
         # Lets a JPEG decoder skip detail that the resize would drop; other formats ignore it.
         file.draft(None, (needed, needed))
         return _eight_bit(ImageOps.exif_transpose(file))
@@ -69,7 +93,8 @@ def border_brightness(images: Tensor) -> float:
 
 def readable_extensions() -> set[str]:
     """Return the lower-case file name extensions, each with its dot, of the formats Pillow can open."""
-    return {extension for extension, name in Image.registered_extensions().items() if name in Image.OPEN}
+    formats = _formats()
+    return {extension for extension, name in Image.registered_extensions().items() if name in formats}
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

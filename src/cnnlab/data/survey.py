@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
+from cnnlab.data.pixels import header_of
 from cnnlab.settings.dataset import ImageFolder
 
 LARGEST_SIDE = 64  # pixels that `auto` goes to; the networks here are made for small images
@@ -24,7 +25,7 @@ def form_of(dataset: ImageFolder, files: Sequence[Path]) -> tuple[int, tuple[int
     """
     if dataset.channels != "auto" and dataset.image_size != "auto":
         return dataset.channels, _sides(dataset.image_size)
-    seen = [look for path in files[:: max(1, len(files) // LOOKED_AT)] if (look := _look(path))]
+    seen = [look for path in files[:: max(1, len(files) // LOOKED_AT)] if (look := _look(path, dataset.max_pixels))]
     side = min(LARGEST_SIDE, round(statistics.median(side for side, _ in seen))) if seen else LARGEST_SIDE
     colourful = any(colourful for _, colourful in seen)
     channels = (3 if colourful else 1) if dataset.channels == "auto" else dataset.channels
@@ -56,10 +57,10 @@ def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def _look(path: Path) -> tuple[int, bool] | None:
+def _look(path: Path, max_pixels: int) -> tuple[int, bool] | None:
     """Return the shorter side and whether the pixels have colour; None for a file that cannot be read."""
     try:
-        with Image.open(path) as file:
+        with header_of(path, max_pixels) as file:
             side = min(file.size)
             if file.mode in ("1", "L", "LA", "I", "F") or file.mode.startswith("I;"):
                 return side, False

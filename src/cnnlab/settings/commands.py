@@ -10,7 +10,8 @@ from pydantic import ConfigDict, Field, Strict
 from cnnlab.errors import shown, unknown
 from cnnlab.settings.augmentation import Augmentation
 from cnnlab.settings.base import Count, Own, Positive, Says, Section, Seed, Text, Whole, digest, flatten
-from cnnlab.settings.dataset import ARCHIVES, Archive, Dataset
+from cnnlab.settings.dataset import ARCHIVES, Archive, Dataset, Pixels
+from cnnlab.settings.flags import problems
 from cnnlab.settings.model import Model
 from cnnlab.settings.training import (
     Callbacks,
@@ -45,6 +46,9 @@ class Trainer(Section):
         """Return every flag, as Lightning's Trainer takes it."""
         return dict(self)
 
+    def conflicts(self, path: str) -> Iterator[str]:
+        yield from problems(self.model_extra or {}, path)
+
 
 class Store(Section):
     """Where MLflow keeps runs."""
@@ -73,7 +77,15 @@ class Figures(Section):
 
 
 # Where data lies, where a run trains and whether it is tested is no part of what it is.
-PLACES = ("dataset.root", "dataset.download", "dataset.batch_size", "dataset.sealed", "trainer.accelerator", "threads")
+PLACES = (
+    "dataset.root",
+    "dataset.download",
+    "dataset.batch_size",
+    "dataset.sealed",
+    "dataset.max_pixels",
+    "trainer.accelerator",
+    "threads",
+)
 # What was so before there was a choice is no part of it either: older runs and studies stay comparable.
 ALWAYS_WAS: dict[str, object] = {
     "loss.name": "cross_entropy",
@@ -255,6 +267,9 @@ class Prediction(Trained):
     center: Annotated[bool | Literal["auto"], Field()] = Field(
         description="true: a drawing is found on its page, scaled and centred as in training; auto: where the training "
         "images were made so, as MNIST's, and the file is no such image itself"
+    )
+    max_pixels: Pixels = Field(
+        description="of an image file, width times height; one with more is refused before it is decoded"
     )
 
 

@@ -11,6 +11,8 @@ from cnnlab.errors import refused
 from cnnlab.settings.base import Called, Count, Says, Section, Seed, Share, Text, ToldBy, Whole
 
 ARCHIVES = ("digits", "mnist", "fashion_mnist", "kmnist", "cifar10")
+MOST_PIXELS = 178_956_970  # that Pillow opens
+Pixels = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
 Sides = Annotated[tuple[Count, Count], Strict(False)]
 
 
@@ -72,6 +74,9 @@ class ImageFolder(Images):
     channels: Literal["auto", 1, 3] = Field(description="1 (grey) or 3 (colour); auto: as the files are")
     resize: Literal["crop", "pad", "stretch"] = Field(
         description="what becomes of another aspect ratio: its ends cut off, a border added, or the image stretched"
+    )
+    max_pixels: Pixels = Field(
+        description="of an image file, width times height; one with more is refused before it is decoded"
     )
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="of the images, about, held out as the test split unless there is a test/ folder"

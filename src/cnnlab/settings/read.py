@@ -85,6 +85,8 @@ def allowed(form: Form, metadata: Sequence[object] = ()) -> str:
         return ", or ".join("null" if part is type(None) else allowed(part) for part in arguments)
     if origin is Literal:
         return ", ".join("null" if name is None else str(name) for name in arguments)
+    if origin is list:
+        return f"a list, each {allowed(arguments[0])}"
     if origin is tuple:
         each = allowed(arguments[0])
         return f"a list, each {each}" if arguments[-1] is Ellipsis else f"{len(arguments)} values, each {each}"

@@ -33,6 +33,7 @@ INDIFFERENT = (
     "dataset.root",
     "dataset.download",
     "dataset.sealed",
+    "dataset.max_pixels",
     "threads",
     "trainer.accelerator",
     "trainer.devices",

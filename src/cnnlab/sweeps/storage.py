@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
-from cnnlab.errors import UsageError
+from cnnlab.errors import UsageError, one_line
 from cnnlab.living import this_process
 from cnnlab.settings.sweep import Sweep
 from cnnlab.tracking import database
@@ -53,7 +54,10 @@ class StudyLock:
             raise UsageError(*problems)
         self.depth = 0
         if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UsageError(f"sweep.storage={url!r}: {file.parent} cannot be made ({error.strerror})") from error
             self.file_lock = FileLock(file.with_name(f".{file.name}.lock"))
         else:
             # Its own connection, closed after use: nothing else may end the session that holds the lock.
@@ -162,6 +166,10 @@ def check_storage(url: str) -> list[str]:
     if (file := sqlite_file(url)) is not None:
         return _check_file(url, file)
     if url.split(":")[0].split("+")[0] == "postgresql":
+        try:
+            sqlalchemy.make_url(url)
+        except (ValueError, sqlalchemy.exc.ArgumentError) as error:  # such as a port that is no number
+            return [f"sweep.storage={hidden(url)!r} cannot be read: {one_line(error)}"]
         return []
     return [f"sweep.storage={hidden(url)!r} is not an address a sweep can use; {ALLOWED}"]
 
@@ -190,8 +198,8 @@ def hidden(url: str) -> str:
     """Return the address as it may be shown: without its password."""
     try:
         return sqlalchemy.make_url(url).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
-        return url
+    except (ValueError, sqlalchemy.exc.ArgumentError):
+        return re.sub("//.*@", "//***@", url)
 
 
 def _end_run(study: optuna.Study, trial: FrozenTrial) -> None:

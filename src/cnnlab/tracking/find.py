@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cnnlab.errors import UsageError, one_line
 from cnnlab.tracking.reach import check_reachable
 from cnnlab.tracking.schema import SETTINGS_FILE, Metric, Tag, is_result
-from cnnlab.tracking.store import connect, settle, sqlite_file, told_errors
+from cnnlab.tracking.store import check_address, connect, settle, sqlite_file, told_errors
 
 SHORTEST_START = 6  # characters of an id that may stand for all of it
 BEST, LAST = "best", "last"
@@ -32,6 +32,8 @@ def open_client(uri: str) -> mlflow.MlflowClient:
         raise UsageError(
             f"tracking.uri={uri!r} holds no runs yet: {file} does not exist; train first, or name the store"
         )
+    if file is None and (problems := check_address(uri)):
+        raise UsageError(*problems)
     settle(uri)
     check_reachable(uri)
     connect(uri)

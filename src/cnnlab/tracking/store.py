@@ -68,7 +68,7 @@ def check_address(uri: str) -> list[str]:
     """Return what can be seen to be wrong with a tracking address without creating anything."""
     if (file := sqlite_file(uri)) is not None:
         if file.is_dir():
-            return [f"tracking.uri={uri!r} is a folder; name the file in it, such as {uri.rstrip('/')}/mlflow.db"]
+            return [f"tracking.uri={uri!r} is a folder; name the file in it, such as {uri_of(file / 'mlflow.db')}"]
         there = next(folder for folder in (file, *file.parents) if folder.exists())
         if there != file and not there.is_dir():
             return [f"tracking.uri={uri!r}: cannot write to {file.parent} ({there} is a file); choose another folder"]
