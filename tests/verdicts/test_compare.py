@@ -104,6 +104,14 @@ def test_what_is_tracked_already_is_taken_by_another_comparison(compared):
     assert again.returncode == 0, again.stderr
     assert f"{before} trainings are tracked already and are taken" in again.stdout
     assert "B better by" in again.stdout and len(runs_of(folder)["contender"]) == before
+    # Another number of seeds is another look, whichever side comes first; the same command again is none.
+    earlier = next(item for item in runs_of(folder)["comparison"] if item.data.tags["compare.verdict"] in said)
+    warned = f"they were compared before, in run {earlier.info.run_id}: {earlier.data.tags['compare.verdict']}; another"
+    assert warned in again.stdout and "which the 0.05 does not cover" in again.stdout
+    same = run(folder, "compare.py", f"a={WEAK}", f"b={STRONG}", "compare.max_seeds=5")
+    assert same.returncode == 0 and "compared before" not in same.stdout + said
+    swapped = run(folder, "compare.py", f"a={STRONG}", f"b={WEAK}", "compare.max_seeds=5")
+    assert "they were compared before, in run" in swapped.stdout and ", the latest of 2: B better by" in swapped.stdout
     lines = [line.split(";")[0] for line in again.stdout.splitlines() if line.startswith("seed ")]
     assert lines and all(line in said for line in lines)
 

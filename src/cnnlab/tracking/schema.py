@@ -92,6 +92,7 @@ class Tag(StrEnum):
     COMPARED_A = "compare.a"  # of a comparison: its sides, as they were given
     COMPARED_B = "compare.b"
     COMPARED_METRIC = "compare.metric"
+    COMPARED_PAIR = "compare.pair"  # digest of the trained sides, in either order, and the metric: one question
     VERDICT = "compare.verdict"  # in one sentence
 
     TRIAL = "trial.number"

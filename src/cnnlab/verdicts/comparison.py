@@ -6,11 +6,15 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow.entities import Run
+
 from cnnlab.beginning import settings_tags
 from cnnlab.job import Job
 from cnnlab.own_path import written
+from cnnlab.settings.base import digest
 from cnnlab.settings.comparing import Compare, Comparing
 from cnnlab.start import typed
+from cnnlab.tracking.find import open_client, search
 from cnnlab.tracking.provenance import code_tags, source_digest, uncommitted_diff
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import Tag
@@ -56,8 +60,24 @@ def definition(asked: Comparing, a: Side, b: Side) -> dict[str, object]:
         code["own"] = [code_tags(Path.cwd()).get(Tag.COMMIT), uncommitted_diff(Path.cwd())]
     most = "folds" if settings.folds else settings.max_seeds
     design = [settings.seed, settings.min_seeds, most, settings.alpha, settings.delta]
-    sides = {
-        side.name: [side.digest, side.plan.data.training_digest, settings_tags(side.settings).get(Tag.FOLD)]
-        for side in (a, b)
-    }
-    return {"metric": asked.metric, "design": design, **sides, **code}
+    return {"metric": asked.metric, "design": design, "a": _trained(a), "b": _trained(b), **code}
+
+
+def question(asked: Comparing, a: Side, b: Side) -> str:
+    """Return a digest of what is compared by what, however many seeds are looked at and whichever side comes first."""
+    return digest({"metric": asked.metric, "sides": sorted([_trained(a), _trained(b)])})
+
+
+def _trained(side: Side) -> list[str]:
+    return [side.digest, side.plan.data.training_digest, settings_tags(side.settings).get(Tag.FOLD, "")]
+
+
+def earlier_looks(this: Comparison) -> list[Run]:
+    """Return the runs of other comparisons of the same two settings that have come to a verdict before this one began.
+
+    They had other seeds, or another number of them: the same command again is the same comparison.
+    """
+    client = open_client(this.asked.tracking.uri)
+    began = client.get_run(this.parent.run_id).info.start_time
+    found = search(f"tags.{Tag.COMPARED_PAIR} = '{question(this.asked, this.a, this.b)}'")
+    return [run for run in found if Tag.VERDICT in run.data.tags and run.info.start_time < began]

@@ -25,7 +25,7 @@ from cnnlab.tracking.provenance import code_tags
 from cnnlab.tracking.run import TrackedRun, create_run, open_run
 from cnnlab.tracking.schema import VALIDATION, Role, Tag
 from cnnlab.verdicts.boundaries import Design
-from cnnlab.verdicts.comparison import Comparison, command_of, definition
+from cnnlab.verdicts.comparison import Comparison, command_of, definition, earlier_looks, question
 from cnnlab.verdicts.decision import Rule
 from cnnlab.verdicts.existing import compare_runs
 from cnnlab.verdicts.known import kept_of, known_runs
@@ -110,7 +110,7 @@ def open_parent(
     """Open the MLflow run of the comparison, the same one in every launch; the trainings are its children."""
     tags: dict[str, str] = {Tag.ROLE: Role.COMPARISON, Tag.STUDY: study.study_name, Tag.COMMAND: command_of(job, asked)}
     tags |= {Tag.COMPARED_A: str(asked.a), Tag.COMPARED_B: str(asked.b), Tag.COMPARED_METRIC: asked.metric}
-    tags |= {Tag.DATASET: a.settings.dataset.name} | code_tags(Path.cwd())
+    tags |= {Tag.COMPARED_PAIR: question(asked, a, b), Tag.DATASET: a.settings.dataset.name} | code_tags(Path.cwd())
     changes = {"uri": asked.tracking.uri, "run_name": f"compare {a.name} {b.name}", "system_metrics": False}
     tracking = a.settings.tracking.model_copy(update=changes)
     with lock.held(), deferred():
@@ -142,5 +142,14 @@ def introduce(this: Comparison) -> None:
         f"{len(numbers)} pairs, {1 - settings.alpha:.4g} confidence over all looks; run {this.parent.run_id}",
         soft_wrap=True,
     )
+    if looks := earlier_looks(this):
+        many = "" if len(looks) == 1 else f", the latest of {len(looks)}"
+        said = f"{looks[0].info.run_id}{many}: {looks[0].data.tags[Tag.VERDICT]}"
+        console.print(
+            f"they were compared before, in run {said}; another look is another chance to err, which the "
+            f"{settings.alpha:g} does not cover",
+            soft_wrap=True,
+            markup=False,
+        )
     if this.pairs.taken:
         console.print(f"{len(this.pairs.taken)} trainings are tracked already and are taken", soft_wrap=True)
