@@ -27,8 +27,8 @@ ui: $(STAMP) ## open the tracked runs on http://127.0.0.1:5000 (PORT=5001)
 report: $(STAMP) ## print the leaderboard of all tracked runs, mean and spread over seeds
 	$(BIN)/python -m cnnlab.report $(ARGS)
 
-doctor: $(STAMP) ## examine the store of the runs and this installation
-	@$(BIN)/python -m cnnlab.tracking.doctor
+doctor: $(STAMP) ## examine store, packages, devices and data, each problem with its remedy
+	@$(BIN)/python -m cnnlab.doctor
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check .

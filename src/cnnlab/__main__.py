@@ -20,7 +20,7 @@ COMMANDS = {
     "compare": "is one setting better than another? a verdict over seeds",
     "report": "a leaderboard of all runs: mean and spread over seeds",
     "ui": "open MLflow's pages over the runs",
-    "doctor": "examine the store of the runs and this installation",
+    "doctor": "examine store, packages, devices and data; each problem with its remedy",
 }
 TAKEN = "CNNLAB_COMMAND"  # which command the processes are that Lightning starts for further devices
 
@@ -52,7 +52,7 @@ def _run(command: str) -> NoReturn:
 
         sys.exit(report())
     if command == "doctor":
-        from cnnlab.tracking.doctor import main as doctor
+        from cnnlab.doctor import main as doctor
 
         doctor()
     if command == "ui":

@@ -14,7 +14,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from cnnlab.tracking.doctor import doctor
+from cnnlab.doctor import doctor
 from cnnlab.tracking.find import open_client
 from cnnlab.tracking.store import absolute_uri, prepare, settle, sqlite_file, uri_of
 from commands import environment, run

@@ -47,6 +47,27 @@ def test_diff_rebuilds_the_code_that_ran(checkout, tmp_path_factory):
     assert not (elsewhere / "copy" / "ignored.py").exists()
 
 
+def test_only_new_sources_go_into_the_diff(checkout, tmp_path_factory):
+    secret = "hunter2"
+    outside = tmp_path_factory.mktemp("elsewhere") / "outside.py"
+    outside.write_text(secret)
+    (checkout / "secrets").mkdir()
+    names = (".env", ".env.yaml", "prod.env", "id_rsa", "key.pem", "notes.txt", "data.csv", "ignored.py")
+    named = ("api_key.py", "aws_credentials.ini", "client_secret.toml", "passwords.yaml", "secrets/all.yaml")
+    for name in (*names, *named):
+        (checkout / name).write_text(secret)
+    (checkout / "linked.py").symlink_to(outside)
+    (checkout / "large.py").write_text(f"{secret}\n" * 20_000)
+    (checkout / "new.yaml").write_text("lr: 1\n")
+    (checkout / "token_mixer.py").write_text("mixed = 1\n")
+    for number in range(14):
+        (checkout / f"many_{number:02d}.py").write_text("# many\n" * 12_000)
+    diff = uncommitted_diff(checkout)
+    assert "+lr: 1" in diff and "+mixed = 1" in diff and "many_00.py" in diff
+    assert secret not in diff
+    assert "many_13.py" not in diff
+
+
 def test_outside_a_checkout(tmp_path):
     assert code_tags(tmp_path) == {}
     assert uncommitted_diff(tmp_path) == ""

@@ -1,30 +1,28 @@
-"""What is well and what is wrong around a tracking store, in a few lines: python -m cnnlab.tracking.doctor."""
+"""What is well and what is wrong around a tracking store, and with the packages that cnnlab needs."""
 
 from __future__ import annotations
 
 import os
 import platform
 import shutil
-import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
-from typing import NoReturn
 
+import mlflow
 from mlflow.entities import Run
 from packaging.requirements import Requirement
 
-from cnnlab import process
 from cnnlab.errors import UsageError, one_line
-from cnnlab.start import CHECKOUT
-from cnnlab.tracking import moved
+from cnnlab.start import CHECKOUT, typed
+from cnnlab.tracking import database, moved
 from cnnlab.tracking.find import artifact_folder, open_client, search
 from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.stale import end_stale_runs
-from cnnlab.tracking.store import check_address, default_uri, remove_reserves, sqlite_file
+from cnnlab.tracking.store import check_address, remove_reserves, sqlite_file
 
 LITTLE = 500 * 2**20  # bytes of a disk that will soon be full: a run with its model takes a few million
 NAMED = 3  # runs named in a line
@@ -45,17 +43,6 @@ class Finding:
     what: str
     said: str
     verdict: Verdict = Verdict.OK
-
-
-def doctor(uri: str | None = None) -> int:
-    """Print what is well and what is wrong with a store (the default one without `uri`) and what cnnlab needs.
-
-    Mends what a move of the store's folder has broken. Returns the exit code: 1 if something is wrong.
-    """
-    findings = list(examine(uri or default_uri()))
-    for finding in findings:
-        print(f"{finding.verdict:<6}{finding.what:<11}{finding.said}")
-    return int(any(finding.verdict is Verdict.WRONG for finding in findings))
 
 
 def examine(uri: str) -> Iterator[Finding]:
@@ -92,6 +79,7 @@ def _store(uri: str) -> Iterator[Finding]:
     names = sorted(item.name for item in experiments if item.experiment_id in used)
     yield Finding("runs", f"{len(runs):,} in {len(names)} experiments: {', '.join(names)}" if runs else "none yet")
     if file is not None:
+        yield Finding("schema", f"{database.revision(file)}, as MLflow {mlflow.__version__} has it")
         yield from _locations(file, had_moved)
     yield _artifacts(runs)
     yield from _left_over(uri, file, runs)
@@ -102,13 +90,25 @@ def _disk(file: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     said = f"{folder}, {free / 2**30:.1f} GiB free"
     if not os.access(folder, os.W_OK):
-        return Finding("folder", f"{said}; cannot be written", Verdict.WRONG)
-    return Finding("folder", said, Verdict.WRONG if free < LITTLE else Verdict.OK)
+        return Finding(
+            "folder",
+            f"{said}; cannot be written: make it writable, or name another by MLFLOW_TRACKING_URI",
+            Verdict.WRONG,
+        )
+    if file.exists() and not os.access(file, os.W_OK):
+        return Finding("folder", f"{said}; {file.name} cannot be written: chmod u+w {file}", Verdict.WRONG)
+    if free < LITTLE:
+        return Finding("folder", f"{said}: make room, a run takes a few MB and the database grows", Verdict.WRONG)
+    return Finding("folder", said)
 
 
 def _locations(file: Path, had_moved: bool) -> Iterator[Finding]:
     if moved.moves(file):
-        yield Finding("locations", "of artifacts are those of another folder, and cannot be mended", Verdict.WRONG)
+        yield Finding(
+            "locations",
+            f"of artifacts are another folder's: make {file} writable",
+            Verdict.WRONG,
+        )
         return
     yield Finding("locations", "of artifacts were mended just now" if had_moved else "of artifacts are right")
     for move in moved.all_moves(file):
@@ -121,7 +121,8 @@ def _artifacts(runs: list[Run]) -> Finding:
     local = [(run, folder) for run, folder in folders if folder is not None]
     lost = [run for run, folder in local if not folder.exists()]
     if lost:
-        return Finding("artifacts", f"of {len(lost)} of {len(local)} runs are missing: {_named(lost)}", Verdict.WRONG)
+        said = f"of {len(lost)} of {len(local)} runs are missing: {_named(lost)}"
+        return Finding("artifacts", f"{said}; copy them back, or delete these runs in {typed('ui')}", Verdict.WRONG)
     return Finding("artifacts", f"of all {len(local)} runs that keep some on this machine are there")
 
 
@@ -153,6 +154,8 @@ def _packages() -> Iterator[Finding]:
             continue
         if not requirement.specifier.contains(version, prereleases=True):
             problems.append(f"{requirement.name} {version} is outside {requirement.specifier}")
+    if problems:
+        problems.append("mend it: pip install -r requirements.lock")
     said = "; ".join(problems) or f"{len(needed)} packages within their ranges, Python {platform.python_version()}"
     yield Finding("packages", said, Verdict.WRONG if problems else Verdict.OK)
 
@@ -166,13 +169,3 @@ def requirements() -> list[str]:
     if CHECKOUT:
         return list(tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"])
     return metadata.requires("cnnlab") or []
-
-
-def main() -> NoReturn:
-    """Be the command: its argument, if any, is the store's address."""
-    process.set_environment()
-    sys.exit(doctor(sys.argv[1] if len(sys.argv) > 1 else None))
-
-
-if __name__ == "__main__":
-    main()

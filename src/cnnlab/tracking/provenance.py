@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shlex
 import subprocess
 from functools import cache
@@ -17,7 +18,12 @@ from cnnlab.start import PACKAGE
 from cnnlab.tracking.schema import VERSION, Tag
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "mlflow", "optuna")
+# Of new files only sources go into the diff, and none whose name tells of secrets.
+SOURCES = (".py", ".pyi", ".ipynb", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".sh", ".md", ".rst")
+WORDS = "secrets?|passwords?|passwd|credentials?|tokens?|api[_-]?keys?"
+SECRET = re.compile(rf"({WORDS})(/|\.\w+$)|(^|/)[^/]*\.env(\.|$)", re.IGNORECASE)
 UNTRACKED_LIMIT = 100_000  # bytes of a new file that still goes into the diff
+UNTRACKED_TOTAL = 1_000_000  # bytes of all of them
 
 
 def command_tags(job: Job) -> dict[str, str]:
@@ -44,15 +50,27 @@ def code_tags(folder: Path) -> dict[str, str]:
 
 
 def uncommitted_diff(folder: Path) -> str:
-    """Return what git would need to get from the commit to the code that ran: changed files, and new text files."""
+    """Return what git would need to get from the commit to the code that ran: changed files, and new source files.
+
+    Of new files those that git ignores are left out, links, and those that are large, no source, or named for a secret.
+    """
     if _git(folder, "rev-parse", "HEAD") is None:
         return ""
-    parts = [_git(folder, "diff", "HEAD") or ""]
+    parts, total = [_git(folder, "diff", "HEAD") or ""], 0
     for name in (_git(folder, "ls-files", "--others", "--exclude-standard", "-z") or "").split("\0"):
         file = folder / name
-        if name and file.is_file() and file.stat().st_size <= UNTRACKED_LIMIT:
+        if not name or not is_source(file) or SECRET.search(name):
+            continue
+        size = file.stat().st_size
+        if size <= UNTRACKED_LIMIT and total + size <= UNTRACKED_TOTAL:
+            total += size
             parts.append(_git(folder, "diff", "--no-index", "--", os.devnull, name, differs=True) or "")
     return "".join(parts)
+
+
+def is_source(file: Path) -> bool:
+    """Return whether a new file is one whose text may be kept with a run."""
+    return file.suffix.lower() in SOURCES and file.is_file() and not file.is_symlink()
 
 
 def machine_tags(device: str) -> dict[str, str]:
