@@ -21,9 +21,24 @@ if TYPE_CHECKING:
 UNFINISHED = ".{}.unfinished"  # beside the database it is to become
 KEPT = "{}.schema-{}"  # a database as it was before its schema was migrated
 SPOILED = "{}.spoiled"
+WAIT = "PRAGMA busy_timeout = 180000"  # milliseconds
 PATIENCE = 20  # seconds that another program may hold the database
 OWN_TABLE = {"MLflow": "experiments", "Optuna": "studies"}  # a table that every database of theirs has
 BOOKKEEPING = ("alembic_", "_alembic_", "sqlite_")
+
+
+def wait_longer() -> None:
+    """Let MLflow wait minutes for a database that another process holds; after its own 20 seconds a training failed."""
+    from sqlalchemy import Engine, event
+
+    if not event.contains(Engine, "before_cursor_execute", _waiting):
+        event.listen(Engine, "before_cursor_execute", _waiting, retval=True)
+
+
+def _waiting(
+    connection: object, cursor: object, statement: str, parameters: object, context: object, many: bool
+) -> tuple[str, object]:
+    return (WAIT if statement.startswith("PRAGMA busy_timeout") else statement), parameters
 
 
 def make(file: Path, fill: Callable[[sqlalchemy.Engine], object]) -> None:

@@ -109,6 +109,7 @@ def prepare(uri: str, experiment_name: str) -> str:
         raise UsageError(*problems)
     settle(uri)
     check_reachable(uri)
+    database.wait_longer()
     try:
         with told_errors(uri), locked(uri):
             if (file := sqlite_file(uri)) is not None:
