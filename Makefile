@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 MODEL := $(if $(filter model=% experiment=% resume=% like=%,$(ARGS)),,model=deep_cnn)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test ui report doctor lint format clean lock
+.PHONY: help train test ui report sync doctor lint format clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ ui: $(STAMP) ## open the tracked runs on http://127.0.0.1:5000 (PORT=5001)
 
 report: $(STAMP) ## print the leaderboard of all tracked runs, mean and spread over seeds
 	$(BIN)/python -m cnnlab.report $(ARGS)
+
+sync: $(STAMP) ## deliver what runs have left here for a tracking server that was away
+	@$(BIN)/python -m cnnlab.tracking.sync $(ARGS)
 
 doctor: $(STAMP) ## examine store, packages, devices and data, each problem with its remedy
 	@$(BIN)/python -m cnnlab.doctor

@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "is one setting better than another? a verdict over seeds",
     "report": "a leaderboard of all runs: mean and spread over seeds",
     "ui": "open MLflow's pages over the runs",
+    "sync": "deliver what runs have left on this machine for a tracking server",
     "doctor": "examine store, packages, devices and data; each problem with its remedy",
 }
 TAKEN = "CNNLAB_COMMAND"  # which command the processes are that Lightning starts for further devices
@@ -55,6 +56,10 @@ def _run(command: str) -> NoReturn:
         from cnnlab.doctor import main as doctor
 
         doctor()
+    if command == "sync":
+        from cnnlab.tracking.sync import main as sync
+
+        sync()
     if command == "ui":
         from cnnlab.tracking.ui import main as ui
 

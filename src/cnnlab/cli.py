@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab import process
-from cnnlab.errors import Incomplete, UsageError, disk_is_full, is_text, printable
+from cnnlab.errors import Incomplete, UsageError, disk_is_full, is_text, one_line, printable, server_is_away
 from cnnlab.job import job_of_hydra
 from cnnlab.multirun import Ending, ending_of, show_summary
 from cnnlab.options import names_folder, options_first
@@ -96,6 +96,8 @@ def run_jobs(door: str) -> None:
             result = getattr(import_module(module), function)(job)
             if door == "train":
                 ending.fill(result)
+            if waits := getattr(result, "waits", None):
+                raise Incomplete(waits)
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=door)(run)()
@@ -155,10 +157,13 @@ def plain_errors() -> Iterator[None]:
         tell(error.problems)
         _codes.append(1)
     except Exception as error:
-        if not disk_is_full(error):
+        if server_is_away(error):
+            tell([f"the tracking server is away: {one_line(error)}"])
+        elif not disk_is_full(error):
             _jobs_own.append(error)
             raise
-        tell([f"the disk is full: no room under {folder} or in the tracking store; the run is not complete"])
+        else:
+            tell([f"the disk is full: no room under {folder} or in the tracking store; the run is not complete"])
         _codes.append(1)
     except Interruption as interruption:
         tell([f"stopped by {interruption.name}"])

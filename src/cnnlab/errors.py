@@ -93,6 +93,15 @@ def collect(
         return None
 
 
+def server_is_away(error: BaseException | None) -> bool:
+    """Return whether a tracking server that does not answer, or with an error alone, is behind an error of MLflow."""
+    while error is not None:
+        if str(error).startswith("API request to ") and "failed with" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def disk_is_full(error: BaseException | None) -> bool:
     """Return whether a full disk is behind an error; SQLite and MLflow wrap it in errors of their own."""
     while error is not None:

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from cnnlab.portable import Portable, program_of, write_program
 from cnnlab.tracking.provenance import environment
+from cnnlab.tracking.run import TrackedRun
 
 ANSWERING = Path(__file__).with_name("answering.py")
 NETWORK, PROGRAM = "network", "model.pt2"  # where answering.py, and MLflow's own PyTorch loader, look for the program
 REQUIRED = ("mlflow", "numpy", "pandas", "torch")
+NAME = "model"
 LABELS = "labels"  # the parameter of `predict` that asks for names
 
 
@@ -66,12 +68,19 @@ class Flavor:
         return ModelSignature(outputs=outputs, params=ParamSchema([ParamSpec(LABELS, "boolean", False)]))
 
 
-def log_model(model: Portable, facts: Mapping[str, object], images: Tensor) -> str:
-    """Keep the model with the active run and return its address; `images` are an example, uint8 [N, C, H, W].
+def log_model(run: TrackedRun, model: Portable, facts: Mapping[str, object], images: Tensor) -> str | None:
+    """Keep the model with the open run; `images` are an example, uint8 [N, C, H, W].
 
-    Raises UsageError for a network that cannot be exported; nothing is kept then.
+    Returns its address; None where a server gives it one when it is delivered. Raises UsageError for a network that
+    cannot be exported; nothing is kept then.
     """
     flavor = Flavor(program_of(model, torch.float32, images.shape[1:]), facts, images)
-    about = {"name": "model", "metadata": dict(facts), "flavor_name": mlflow.pytorch.FLAVOR_NAME}
+    if run.recording is not None:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary, NAME)
+            flavor.save_model(str(folder), Model(run_id=run.run_id, metadata=dict(facts)))
+            run.recording.client.log_model_folder(NAME, folder)
+        return None
+    about = {"name": NAME, "metadata": dict(facts), "flavor_name": mlflow.pytorch.FLAVOR_NAME}
     logged = Model.log(artifact_path=None, flavor=flavor, **about)
     return str(logged.model_uri)

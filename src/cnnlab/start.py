@@ -18,6 +18,7 @@ CHECKOUT = _root if PACKAGE.parent.name == "src" and (_root / "conf" / "train.ya
 CONF = CHECKOUT / "conf" if CHECKOUT else PACKAGE / "conf"  # the wheel holds the same files
 PYTHON = _root / ".venv" / "bin" / "python"
 MAKE_TARGETS = ("ui", "report", "doctor")
+MODULES = {"sync": "cnnlab.tracking.sync"}  # what delivers belongs to the folder it is typed in, as `make` does not
 STYLE = "CNNLAB_COMMANDS"  # how the commands are typed: inherited by workers and by the other processes of a training
 
 
@@ -37,6 +38,8 @@ def typed(command: str) -> str:
     """Return what a user types for a command here."""
     if os.environ.get(STYLE, "checkout" if CHECKOUT else "package") == "package":
         return f"cnnlab {command}"
+    if command in MODULES:
+        return f"python -m {MODULES[command]}"
     return f"make {command}" if command in MAKE_TARGETS else f"python {command}.py"
 
 

@@ -55,6 +55,7 @@ class Result:
     metrics: dict[str, float]
     history: Mapping[int, Mapping[str, float]]
     model_uri: str | None = None  # of the model in MLflow, where one was logged
+    waits: str | None = None  # what of the run no server has yet, and the command that delivers it
 
 
 def train(job: Job) -> Result | None:
@@ -88,6 +89,7 @@ def train(job: Job) -> Result | None:
         with keeping_best(run, plan, job), several(plan, run, job.folder, job.own_folder):
             result = train_and_test(run, plan, job.folder, listeners, job.own_folder)
 
+    result = replace(result, model_uri=result.model_uri or run.model_uri, waits=run.waits)
     show_closing(closing_rows(result, run, plan, time.perf_counter() - started))
     return result
 
@@ -174,7 +176,7 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
     run.log_file(Path(plan.checkpoint.best_model_path), "checkpoints")
     classifier, data = plan.classifier, plan.data
     if plan.settings.tracking.log_model:
-        result = replace(result, model_uri=keep_model(plan))
+        result = replace(result, model_uri=keep_model(run, plan))
     if not data.sealed:
         assert classifier.predictions is not None
         run.log_metrics(best_epoch, class_metrics(classifier.predictions, data.class_names, "test"))
@@ -212,13 +214,16 @@ def keep_predictions(run: TrackedRun, plan: Plan, folder: Path) -> None:
         run.log_file(kept_predictions.keep(folder / VALIDATION_PREDICTIONS_FILE, index, predictions))
 
 
-def keep_model(plan: Plan) -> str | None:
-    """Keep the model itself in MLflow and return its address; where it has no graph None, and a line says why."""
+def keep_model(run: TrackedRun, plan: Plan) -> str | None:
+    """Keep the model itself in MLflow and return its address, where it has one by now.
+
+    Where it has no graph it is not kept, and a line says why.
+    """
     classifier, data = plan.classifier, plan.data
     model = Portable(classifier.scaling, classifier.network).cpu()
     facts = facts_about(data.class_names, data.input_shape, classifier.scaling)
     try:
-        return log_model(model, facts, data.train_images[:2].cpu())
+        return log_model(run, model, facts, data.train_images[:2].cpu())
     except UsageError as error:
         for line in error.problems:
             console.print(f"the model is not in MLflow, its checkpoint is: {line}", soft_wrap=True, markup=False)
@@ -241,6 +246,9 @@ def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) ->
         store = absolute_uri(plan.settings.tracking.uri)
         use = f'mlflow.set_tracking_uri("{store}"); model = mlflow.pyfunc.load_model("{result.model_uri}")'
         rows["use it"] = f"import mlflow; {use}"
+    if plan.settings.tracking.offline:
+        rows["deliver it"] = typed("sync")
+        return rows
     rows["open it"] = page_of(plan.settings.tracking.uri, run.experiment_id, run.run_id)
     return rows
 

@@ -20,6 +20,7 @@ def settings(tmp_path):
         uri=f"sqlite:///{tmp_path}/mlflow.db",
         experiment_name="ends",
         run_name="one",
+        offline=False,
         log_model=False,
         system_metrics=False,
         system_metrics_interval=5,

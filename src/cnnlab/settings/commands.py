@@ -61,6 +61,9 @@ class Tracking(Store):
 
     experiment_name: Text = Field(description="MLflow's experiment")
     run_name: Text = Field(description="MLflow's name of the run")
+    offline: bool = Field(
+        description="true: recorded on this machine; python -m cnnlab.tracking.sync delivers it to tracking.uri later"
+    )
     log_model: bool = Field(description="whether the model itself is kept, beside the checkpoint")
     system_metrics: bool = Field(description="processor, memory, disk, network and GPU")
     system_metrics_interval: Positive = Field(description="seconds")

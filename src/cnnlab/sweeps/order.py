@@ -106,6 +106,11 @@ def read_order(job: Job) -> Order:
     plan = None
     if training is not None:
         plan = collect(problems, make_plan, training, folder, data, weights)
+    if training is not None and training.tracking.offline:
+        problems.append(
+            "tracking.offline=true is for train.py: a sweep reads its runs again; leave it out, or keep them on this "
+            "machine with tracking.uri=sqlite:///FILE"
+        )
     trainer = examine(Trainer, section(values, "trainer")).settings
     problems += check_devices(trainer, "sweep.n_workers") if trainer else []
     if training and sweep.settings and sweep.settings.folds and training.dataset.validation.method != "fold":

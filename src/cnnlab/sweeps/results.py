@@ -54,6 +54,7 @@ class SweepRun:
     best_values: Mapping[str, float]
     trials: pd.DataFrame
     tested: pd.DataFrame
+    waits: str | None = None  # what of its runs no server has yet
 
 
 def summarize(order: Order, study: optuna.Study, parent: TrackedRun, folder: Path) -> list[str]:

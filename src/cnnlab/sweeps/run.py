@@ -37,7 +37,9 @@ from cnnlab.sweeps.study import (
 )
 from cnnlab.sweeps.view import View, deadline_line, tally
 from cnnlab.sweeps.workers import WorkerPool, WorkersFailed
+from cnnlab.tracking.delivery import now
 from cnnlab.tracking.provenance import code_tags
+from cnnlab.tracking.recording import left_behind
 from cnnlab.tracking.run import TrackedRun, create_run, open_run
 from cnnlab.tracking.schema import SEARCH, Metric, Role, Tag
 from cnnlab.tracking.stale import tell_stale_runs
@@ -63,7 +65,7 @@ def sweep(job: Job) -> SweepRun:
     Nothing is written before everything is checked. The same call continues a study that was interrupted. Raises
     UsageError for a sweep that cannot run and for one that differs from the study it would continue.
     """
-    started = time.perf_counter()
+    started, begun = time.perf_counter(), now()
     process.begin()
     process.begin_search()
     order = read_order(job)
@@ -97,6 +99,7 @@ def sweep(job: Job) -> SweepRun:
         best_values=dict(zip(order.goals.names, best.values, strict=True)) if best else {},
         trials=pd.read_csv(job.folder / TRIALS_FILE),
         tested=pd.DataFrame(tested),
+        waits=left_behind(begun),
     )
 
 

@@ -71,7 +71,7 @@ def _ask_server(uri: str) -> None:
             raise_on_status=False,
         )
     except Exception as error:  # of MLflow, requests and urllib3, each around the other
-        raise _away(uri, _reason(error)) from error
+        raise _away(uri, reason_of(error)) from error
     if answer.status_code in REFUSED:
         raise UsageError(f"tracking.uri={uri!r}: {REFUSED[answer.status_code]} (HTTP {answer.status_code})")
     if answer.status_code != 200:
@@ -99,7 +99,7 @@ def _away(uri: str, reason: str) -> UsageError:
     )
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Return what the innermost of nested errors says: those around it repeat the whole address and its retries."""
     text = one_line(error)
     for known in ("Connection refused", "Name or service not known", "timed out", "Network is unreachable"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from mlflow.utils.time import get_current_time_millis
 from cnnlab.errors import UsageError, described
 from cnnlab.settings.commands import Tracking
 from cnnlab.signals import Interruption, deferred
+from cnnlab.tracking.reach import is_server, within
+from cnnlab.tracking.recording import OPENING, Recording, is_recorded, open_recording
 from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.stale import process_tags
 from cnnlab.tracking.store import connect, prepare, reserved_space
@@ -29,6 +32,18 @@ class TrackedRun:
     run_id: str
     experiment_id: str
     client: mlflow.MlflowClient
+    recording: Recording | None = None  # where the run is kept on this machine first
+
+    @property
+    def waits(self) -> str | None:
+        """What of a run that has ended no server has yet, and the command that delivers it."""
+        return self.recording.waits if self.recording else None
+
+    @property
+    def model_uri(self) -> str | None:
+        """The address of the model that a server was given, once it was."""
+        model_id = self.recording.journal.acknowledged.model_id if self.recording else ""
+        return f"models:/{model_id}" if model_id else None
 
     @property
     def tags(self) -> dict[str, str]:
@@ -54,6 +69,13 @@ class TrackedRun:
         """Keep the files of `source` under the artifact folder `folder`."""
         self.client.log_artifacts(self.run_id, str(source), folder)
 
+    def end(self, status: str) -> None:
+        """End the run as what it was."""
+        if self.recording is not None:
+            self.recording.end(status)
+        else:
+            mlflow.end_run(status)
+
     def set_tags(self, tags: Mapping[str, str]) -> None:
         self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
@@ -77,7 +99,10 @@ def create_run(settings: Tracking, tags: Mapping[str, str]) -> str:
 
     Raises UsageError where the store cannot be used.
     """
-    return _create(settings, tags, prepare(settings.uri, settings.experiment_name))
+    experiment_id = prepare(settings.uri, settings.experiment_name)
+    if not is_server(settings.uri):
+        return _create(settings, tags, experiment_id)
+    return within(settings.uri, lambda: _create(settings, tags, experiment_id), OPENING)
 
 
 def _create(settings: Tracking, tags: Mapping[str, str], experiment_id: str) -> str:
@@ -92,26 +117,35 @@ def open_run(settings: Tracking, tags: Mapping[str, str], run_id: str | None = N
 
     FINISHED when the block ends, FAILED with the error as tag and traceback.txt when it raises, KILLED when it is
     interrupted. Raises UsageError before anything is written where the store cannot be used or has no such run.
+
+    A server is only asked at the start. From there on the run is kept on this machine and delivered beside it; what is
+    not delivered at its end is said by `waits`, on an interruption by a note and on an error on stderr.
     """
-    experiment_id = prepare(settings.uri, settings.experiment_name)
+    recorded = is_recorded(settings)
+    experiment_id = "" if recorded else prepare(settings.uri, settings.experiment_name)
     before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else settings.uri  # a notebook's own store
     run = None
     with reserved_space(settings.uri) as free_space:
         try:
             with deferred():
-                run = _start(settings, tags, experiment_id, run_id)
+                run = _record(settings, tags, run_id) if recorded else _start(settings, tags, experiment_id, run_id)
             yield run
             with deferred():
-                mlflow.end_run("FINISHED")
+                run.end("FINISHED")
+            _finish(run)
         except Interruption as interruption:
             with deferred():
                 free_space()
                 _end(run, "KILLED", {Tag.INTERRUPTION: interruption.name})
+            if waits := _finish(run):
+                interruption.add_note(waits)
             raise
         except BaseException as error:
             with deferred():
                 free_space()
                 _end(run, "FAILED", {Tag.ERROR: described(error)}, traceback.format_exc())
+            if waits := _finish(run):
+                print(waits, file=sys.stderr)
             raise
         finally:
             connect(before)
@@ -132,6 +166,19 @@ def _start(settings: Tracking, tags: Mapping[str, str], experiment_id: str, run_
     return run
 
 
+def _record(settings: Tracking, tags: Mapping[str, str], run_id: str | None) -> TrackedRun:
+    recording = open_recording(settings, tags, run_id)
+    return TrackedRun(recording.run_id, recording.experiment_id, recording.client, recording)
+
+
+def _finish(run: TrackedRun | None) -> str | None:
+    """Let the last deliveries arrive, for some seconds; return what still waits."""
+    if run is None or run.recording is None:
+        return None
+    run.recording.finish()
+    return run.waits
+
+
 def _end(run: TrackedRun | None, status: str, tags: Mapping[str, str], details: str | None = None) -> None:
     """End the run; its status counts more than the tags that explain it, which a full disk may refuse."""
     if run is None:
@@ -141,4 +188,4 @@ def _end(run: TrackedRun | None, status: str, tags: Mapping[str, str], details: 
         if details:
             run.log_text(details, "traceback.txt")
     finally:
-        mlflow.end_run(status)
+        run.end(status)

@@ -81,6 +81,7 @@ class Tag(StrEnum):
     PLATFORM = "platform"
     PYTHON = "version.python"  # `version.PACKAGE` of the other packages
 
+    RECORDED = "recorded"  # the name of the journal in which the run, or its model, was kept before its server had it
     ERROR = "error"  # of a FAILED run: the exception in one line; traceback.txt has the rest
     INTERRUPTION = "interruption"  # of a KILLED run: the signal, or that its process was found to be gone
 

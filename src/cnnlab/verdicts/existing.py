@@ -158,6 +158,7 @@ def tracking_of(asked: Comparing, a: Run, client: mlflow.MlflowClient) -> Tracki
         uri=asked.tracking.uri,
         experiment_name=client.get_experiment(a.info.experiment_id).name,
         run_name="compare a b",
+        offline=False,
         log_model=False,
         system_metrics=False,
         system_metrics_interval=5.0,

@@ -45,6 +45,7 @@ class Verdict:
     images: Images | None
     run_id: str
     folder: Path
+    waits: str | None = None  # what of its runs no server has yet
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from cnnlab.settings.read import read, resolve
 from cnnlab.signals import Interruption, deferred
 from cnnlab.sweeps.storage import PARENT_RUN, StudyLock, check_storage
 from cnnlab.sweeps.study import needs_database, open_study, requeue_dead
+from cnnlab.tracking.delivery import now
 from cnnlab.tracking.provenance import code_tags
+from cnnlab.tracking.recording import left_behind
 from cnnlab.tracking.run import TrackedRun, create_run, open_run
 from cnnlab.tracking.schema import VALIDATION, Role, Tag
 from cnnlab.verdicts.boundaries import Design
@@ -36,6 +39,12 @@ from cnnlab.verdicts.sides import Side, direction, is_run, measured_labels, read
 
 
 def compare(job: Job) -> Verdict:
+    """Judge, and say what of the runs the tracking server does not have yet."""
+    begun = now()
+    return replace(judge(job), waits=left_behind(begun))
+
+
+def judge(job: Job) -> Verdict:
     """Say whether B is better than A: train both in pairs until the answer is there, or take two runs that exist.
 
     Nothing is written before everything is checked. The same call continues a comparison that was interrupted. Raises

@@ -29,7 +29,11 @@ from cnnlab.tracking.schema import VALIDATION, Direction
 TEST = "test/"
 SEALED = "dataset.sealed"  # true for a metric of validation: such a comparison opens no test split
 # What a side does not say: it is the comparison's.
-OURS = {"seed": "the seeds are common to both sides: compare.seed", "tracking.uri": "give tracking.uri itself"}
+OURS = {
+    "seed": "the seeds are common to both sides: compare.seed",
+    "tracking.uri": "give tracking.uri itself",
+    "tracking.offline": "its runs are read again",
+}
 # What is kept of a training beside its numbers, checkpoint and predictions costs time and is no part of the answer.
 LEAN = {"figures.enabled": False, "tracking.log_model": False, "tracking.system_metrics": False}
 
@@ -89,7 +93,7 @@ def read_side(name: str, text: str, asked: Comparing, job: Job, data: DatasetCac
     try:
         wanted, settings, _ = like.start(wanted)
         config = wanted.config.copy()
-        ours: dict[str, object] = {"tracking.uri": asked.tracking.uri, "like": None, **LEAN}
+        ours: dict[str, object] = {"tracking.uri": asked.tracking.uri, "tracking.offline": False, "like": None, **LEAN}
         if asked.compare.folds:
             ours |= {"seed": asked.compare.seed, FOLD: 0}
         for key, value in ours.items():
