@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab import process
-from cnnlab.errors import Incomplete, UsageError, disk_is_full, is_text, one_line, printable, server_is_away
+from cnnlab.errors import Incomplete, UsageError, disk_is_full, hidden, is_text, one_line, printable, server_is_away
 from cnnlab.job import job_of_hydra
 from cnnlab.multirun import Ending, ending_of, show_summary
 from cnnlab.options import names_folder, options_first
@@ -168,7 +168,7 @@ def plain_errors() -> Iterator[None]:
     except Interruption as interruption:
         tell([f"stopped by {interruption.name}"])
         for line in notes_of(interruption):
-            print(line, file=sys.stderr)
+            print(hidden(line), file=sys.stderr)
         sys.exit(interruption.exit_code)
     finally:
         _remove_empty(folder)
@@ -183,7 +183,7 @@ def check_folder(folder: Path) -> None:
 def tell(problems: Iterable[str]) -> None:
     """Print problems, one line each, on stderr."""
     for line in problems:
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {hidden(line)}", file=sys.stderr)
 
 
 def _remove_empty_multirun(folder: Path) -> None:

@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from cnnlab.errors import hidden
 from cnnlab.metrics import EpochSums
 from cnnlab.tracking.schema import CURVES, Metric
 
@@ -26,7 +27,15 @@ def in_notebook() -> bool:
 
 # In a notebook a run says plain lines: rich would make a cell output of each, and takes the cell for a terminal.
 # Class names, file names and overrides are printed as they are: "[/b]" is no markup, ":cat:" no picture.
-console = Console(
+class HidingConsole(Console):
+    """A console that shows no password."""
+
+    def print(self, *objects: object, **options: object) -> None:
+        shown = [hidden(item) if isinstance(item, str) else item for item in objects]
+        super().print(*shown, **options)  # type: ignore[arg-type]
+
+
+console = HidingConsole(
     highlight=False, markup=False, emoji=False, force_jupyter=False, force_terminal=False if in_notebook() else None
 )
 
@@ -120,6 +129,7 @@ class EpochBar(pl.Callback):
 
 def show_closing(rows: Mapping[str, str]) -> None:
     """Print the closing block: one row a fact, each on a line of its own however long it is."""
+    rows = {name: hidden(value) for name, value in rows.items()}
     if console.is_terminal:
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import ParamSpec, TypeVar
 
@@ -70,9 +71,18 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+# The password of an address, or all that stands before the @ of a web address: a token needs no name.
+PASSWORD = re.compile(r"(\w[\w+.-]*://[^\s:/@]*):[^\s/]*@|(https?://)[^\s/:@]+@")
+
+
+def hidden(text: str) -> str:
+    """Return a text that leaves the process, with `***` for the password in each address: `http://alice:***@host`."""
+    return PASSWORD.sub(lambda found: f"{found[1]}:***@" if found[1] else f"{found[2]}***@", text)
+
+
 def one_line(error: BaseException) -> str:
     """Return the first line of what an error says, or its name where it says nothing."""
-    lines = str(error).strip().splitlines()
+    lines = hidden(str(error)).strip().splitlines()
     return " ".join(lines[0].split()) if lines else type(error).__name__
 
 

@@ -15,7 +15,8 @@ import mlflow
 import pytest
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
-from cnnlab.errors import UsageError
+from cnnlab import process
+from cnnlab.errors import UsageError, hidden
 from cnnlab.settings.commands import Tracking
 from cnnlab.signals import Interruption, interruptible
 from cnnlab.tracking import courier
@@ -23,6 +24,7 @@ from cnnlab.tracking.journal import UNDELIVERED, journals
 from cnnlab.tracking.recording import open_recording
 from cnnlab.tracking.run import TrackedRun, create_run, open_run
 from cnnlab.tracking.schema import Tag
+from cnnlab.tracking.store import check_address
 from cnnlab.tracking.sync import sync
 from tracking_server import Proxy, Server
 
@@ -42,6 +44,8 @@ def server(tmp_path_factory):
 def proxy(server, tmp_path, monkeypatch):
     """A proxy before the server; the test runs in a folder of its own, and is impatient."""
     monkeypatch.chdir(tmp_path)
+    for name, value in process.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(courier, "SILENCE", 0.5)
@@ -280,3 +284,39 @@ def test_a_parent_is_created_before_it_is_opened(proxy):
     with open_run(settings(proxy), {}, run_id) as run:
         tell(run)
     check(contents(proxy.uri, run_id))
+
+
+def test_a_password_stays_in_the_address(proxy, tmp_path, capfd):
+    secret = proxy.uri.replace("http://", "http://alice:SECRET@")
+    with (
+        pytest.raises(RuntimeError),
+        open_run(settings(proxy, uri=secret), {"command": f"x tracking.uri={secret}"}) as run,
+    ):
+        run.log_parameters({"tracking.uri": secret})
+        run.log_text(secret, "config.yaml")
+        proxy.mode = "closed"
+        raise RuntimeError(secret)
+    assert "alice:***@" in run.waits
+    release(run)
+    assert not [file for file in UNDELIVERED.rglob("*") if file.is_file() and b"SECRET" in file.read_bytes()]
+    assert sync() == 1  # nobody has the password
+    proxy.mode = "open"
+    assert sync(uri=secret) == 0
+    assert "SECRET" not in repr(contents(proxy.uri, run.run_id))
+    assert "SECRET" not in "".join(capfd.readouterr())
+    (line,) = check_address(secret.replace("SECRET", "***"))
+    assert "set MLFLOW_TRACKING_URI to the whole address" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://alice:SECRET@h/p", "http://alice:***@h/p"),
+        ("a postgresql+psycopg://u:S@CRET@h:1/d b", "a postgresql+psycopg://u:***@h:1/d b"),
+        ("https://SECRET@github.com/x.git", "https://***@github.com/x.git"),
+        ("ssh://git@github.com/x.git", "ssh://git@github.com/x.git"),
+        ("sqlite:///a@b/c", "sqlite:///a@b/c"),
+    ],
+)
+def test_a_password_is_hidden_in_any_text(text, shown):
+    assert hidden(text) == shown

@@ -16,7 +16,7 @@ import mlflow
 from mlflow.entities import Run
 from packaging.requirements import Requirement
 
-from cnnlab.errors import UsageError, one_line
+from cnnlab.errors import UsageError, hidden, one_line
 from cnnlab.start import CHECKOUT, typed
 from cnnlab.tracking import database, moved
 from cnnlab.tracking.find import artifact_folder, open_client, search
@@ -56,7 +56,7 @@ def _store(uri: str) -> Iterator[Finding]:
     if problems := check_address(uri):
         yield Finding("store", "; ".join(problems), Verdict.WRONG)
     else:
-        yield Finding("store", uri)
+        yield Finding("store", hidden(uri))
     if file is not None:
         yield _disk(file)
         if not file.exists():

@@ -18,7 +18,7 @@ from mlflow.store.entities.paged_list import PagedList
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context.registry import resolve_tags
 
-from cnnlab.errors import UsageError
+from cnnlab.errors import UsageError, hidden
 from cnnlab.settings.commands import Tracking
 from cnnlab.start import typed
 from cnnlab.tracking.courier import Courier
@@ -110,7 +110,8 @@ class RecordingClient(mlflow.MlflowClient):
 
     def log_model_folder(self, name: str, folder: Path) -> None:
         """Keep a folder as MLflow writes models; the server gives it its id."""
-        texts = resolve_tags({str(Tag.RECORDED): uuid.uuid4().hex})
+        named = resolve_tags({str(Tag.RECORDED): uuid.uuid4().hex})
+        texts = {key: hidden(value) for key, value in named.items()}
         kept = self.journal.keep(folder)
         self.note(Kind.MODEL, name=name, kept=kept, texts=texts, parameters=self.parameters)
 
@@ -174,7 +175,7 @@ class Recording:
         if (reason := self.courier.finish()) is not None:
             self.waits = (
                 f"run {self.run_id}: {self.journal.waiting()} deliveries wait in {_shown(self.journal.folder)}, as "
-                f"{self.client.tracking_uri} is away ({reason}); deliver them: {typed('sync')}"
+                f"{hidden(self.client.tracking_uri)} is away ({reason}); deliver them: {typed('sync')}"
             )
 
 
@@ -198,12 +199,12 @@ def open_recording(settings: Tracking, tags: Mapping[str, str], run_id: str | No
     journal.append(
         Kind.BEGIN,
         run_id=run_id or "",
-        uri=uri,
+        uri=hidden(uri),
         experiment=settings.experiment_name,
         name=settings.run_name,
         time=now(),
         host=platform.node(),
-        texts=texts,
+        texts={key: hidden(value) for key, value in texts.items()},
     )
     courier = None if settings.offline else Courier(journal, uri)
     if courier is not None:

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.time import get_current_time_millis
 
-from cnnlab.errors import UsageError, described
+from cnnlab.errors import UsageError, described, hidden
 from cnnlab.settings.commands import Tracking
 from cnnlab.signals import Interruption, deferred
 from cnnlab.tracking.reach import is_server, within
@@ -51,7 +51,7 @@ class TrackedRun:
 
     def log_parameters(self, parameters: Mapping[str, object]) -> None:
         """Keep the configuration, one parameter a key; MLflow cuts values beyond its own limit."""
-        self.client.log_batch(self.run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
+        self.client.log_batch(self.run_id, params=[Param(key, hidden(str(value))) for key, value in parameters.items()])
 
     def log_metrics(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Keep one epoch's metrics in one call; the step is the epoch, counted from 1."""
@@ -60,7 +60,7 @@ class TrackedRun:
         self.client.log_batch(self.run_id, metrics=entries)
 
     def log_text(self, text: str, file_name: str) -> None:
-        self.client.log_text(self.run_id, text, file_name)
+        self.client.log_text(self.run_id, hidden(text), file_name)
 
     def log_file(self, file: Path, folder: str | None = None) -> None:
         self.client.log_artifact(self.run_id, str(file), folder)
@@ -77,7 +77,7 @@ class TrackedRun:
             mlflow.end_run(status)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self.client.log_batch(self.run_id, tags=[RunTag(key, hidden(value)) for key, value in tags.items()])
 
 
 def tracked_run(uri: str, run_id: str) -> TrackedRun:
@@ -107,7 +107,7 @@ def create_run(settings: Tracking, tags: Mapping[str, str]) -> str:
 
 def _create(settings: Tracking, tags: Mapping[str, str], experiment_id: str) -> str:
     client = mlflow.MlflowClient(settings.uri)
-    kept = resolve_tags({**tags, **process_tags()})
+    kept = {key: hidden(value) for key, value in resolve_tags({**tags, **process_tags()}).items()}
     return client.create_run(experiment_id, tags=kept, run_name=settings.run_name).info.run_id
 
 

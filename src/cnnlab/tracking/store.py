@@ -66,6 +66,8 @@ def page_of(uri: str, experiment_id: str, run_id: str) -> str:
 
 def check_address(uri: str) -> list[str]:
     """Return what can be seen to be wrong with a tracking address without creating anything."""
+    if "***@" in uri:
+        return [f"tracking.uri={uri!r} has its password hidden; set MLFLOW_TRACKING_URI to the whole address"]
     if (file := sqlite_file(uri)) is not None:
         if file.is_dir():
             return [f"tracking.uri={uri!r} is a folder; name the file in it, such as {uri_of(file / 'mlflow.db')}"]

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from cnnlab import process
 from cnnlab.cli import USAGE, tell
-from cnnlab.errors import UsageError
+from cnnlab.errors import UsageError, hidden
 from cnnlab.tracking.delivery import Delivery, now
 from cnnlab.tracking.journal import UNDELIVERED, Journal, Kind, journals
 from cnnlab.tracking.reach import check_reachable, reason_of
@@ -50,7 +50,7 @@ def deliver(journal: Journal, uri: str | None, away: dict[str, str]) -> bool:
             away[target] = problem
         reason = away.get(target) or send(journal, target)
         if reason:
-            print(f"{name}: {journal.waiting()} deliveries wait in {journal.folder} ({reason})")
+            print(f"{name}: {journal.waiting()} deliveries wait in {journal.folder} ({hidden(reason)})")
             return False
         print(described(journal, name, target, before))
         if not journal.ended:
@@ -100,17 +100,20 @@ def described(journal: Journal, name: str, target: str, before: int) -> str:
     run_id = journal.acknowledged.run_id
     now_named = f"is run {run_id}, " if name != run_id else ""
     state = "" if journal.ended else f"; it has not ended, and is written on {journal.first['host']}"
-    return f"{name}: {now_named}{before} deliveries are in {target}{state}"
+    return f"{name}: {now_named}{before} deliveries are in {hidden(target)}{state}"
 
 
 def address_of(journal: Journal) -> str:
     """Return where a journal's news belong."""
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    return given if given and not journal.acknowledged.run_id else str(journal.first["uri"])
+    uri = str(journal.first["uri"])
+    return given if given and (not journal.acknowledged.run_id or hidden(given) == uri) else uri
 
 
 def problem_of(uri: str) -> str | None:
     """Return why an address cannot be delivered to at present, if so."""
+    if "***@" in uri:
+        return f"the password of {uri} is not kept; set MLFLOW_TRACKING_URI to the whole address"
     try:
         check_reachable(uri)
     except UsageError as error:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from cnnlab import process
 from cnnlab.cli import USAGE, tell
-from cnnlab.errors import UsageError
+from cnnlab.errors import UsageError, hidden
 from cnnlab.start import typed
 from cnnlab.tracking.store import default_uri, prepare, settle, sqlite_file
 
@@ -21,7 +21,7 @@ def serve(port: str) -> None:
     """Serve the store of MLFLOW_TRACKING_URI, or mlruns/, until interrupted; with a server there, say where it is."""
     uri = default_uri()
     if uri.startswith(("http://", "https://")):
-        print(f"the runs are on a tracking server: open {uri}")
+        print(f"the runs are on a tracking server: open {hidden(uri)}")
         return
     check_port(port)
     file = sqlite_file(uri)
