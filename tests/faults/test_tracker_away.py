@@ -320,3 +320,21 @@ def test_a_password_stays_in_the_address(proxy, tmp_path, capfd):
 )
 def test_a_password_is_hidden_in_any_text(text, shown):
     assert hidden(text) == shown
+
+
+@pytest.mark.slow
+def test_a_server_killed_and_started_again_five_times_loses_and_doubles_nothing(proxy, server):
+    epochs = range(1, 61)
+    with open_run(settings(proxy), {}) as run:
+        tell(run, [])
+        for epoch in epochs:
+            if epoch % 10 == 5 and epoch < 55:
+                server.kill()
+            if epoch % 10 == 9 and epoch < 55:
+                server.start()
+            run.log_metrics(epoch, {"train/loss": 1 / epoch, "val/acc": epoch / 100, "odd": math.nan})
+            time.sleep(0.02)
+        while journals()[0].waiting():
+            time.sleep(0.05)
+    assert run.waits is None
+    check(contents(proxy.uri, run.run_id), epochs=epochs)
