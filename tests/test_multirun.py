@@ -62,3 +62,11 @@ def test_the_best_is_by_accuracy_then_loss_and_needs_another():
 
     assert best_of([job(0.9, 0.3), job(0.9, 0.2), job(0.8, 0.1), Ending(())]) == 1
     assert best_of([job(0.9, 0.3), Ending(())]) is None
+
+
+@pytest.mark.parametrize("name", ["joblib", "submitit_local", "submitit_slurm"])
+def test_a_launcher_that_loses_exit_codes_and_signals_is_refused_with_the_reason(tmp_path, name):
+    done = run(tmp_path, "train.py", "-m", "seed=1,2", f"hydra/launcher={name}")
+    assert done.returncode == 2 and not list(tmp_path.iterdir())
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"error: hydra/launcher={name} runs each job in a process of its own") and "sbatch" in line

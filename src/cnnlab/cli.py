@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -26,7 +29,7 @@ from cnnlab.options import names_folder, options_first
 from cnnlab.own_path import add_to_path
 from cnnlab.quoting import name_words, quote_texts
 from cnnlab.signals import Interruption, interruptible, notes_of
-from cnnlab.start import CONF, own_folder
+from cnnlab.start import CONF, own_folder, typed
 
 USAGE = 2
 # What each command calls with its job. The module is imported when the configuration is there: it takes seconds.
@@ -50,6 +53,8 @@ def enter(door: str) -> NoReturn:
     process.set_environment()
     try:
         sys.argv[1:] = arranged(door, sys.argv[1:])
+        if door == "train" and process.follows_a_first():
+            sys.argv[1:] += elsewhere()
     except UsageError as error:
         tell(error.problems)
         sys.exit(USAGE)
@@ -91,6 +96,7 @@ def run_jobs(door: str) -> None:
         multiruns.update([Path(job.multirun).absolute()] if job.multirun else [])
         with plain_errors(), ending_of(job, endings) as ending:
             check_folder(job.folder)
+            check_launcher(str(HydraConfig.get().runtime.choices.get("hydra/launcher")))
             add_to_path(job.own_folder)
             module, function = RUN[door]
             result = getattr(import_module(module), function)(job)
@@ -108,6 +114,26 @@ def run_jobs(door: str) -> None:
             _remove_empty_multirun(folder)
 
 
+def check_launcher(name: str) -> None:
+    """Raise UsageError for a launcher of Hydra's that runs the jobs of a multirun in processes of its own."""
+    if name != "basic":
+        raise UsageError(
+            f"hydra/launcher={name} runs each job in a process of its own, where its exit code, its signals and the "
+            f"table of the jobs are lost; leave it out, and for jobs side by side take {typed('sweep')} with "
+            "sweep.n_workers, for SLURM one sbatch a job (docs/many_devices.md)"
+        )
+
+
+def elsewhere() -> list[str]:
+    """Return where the processes that torchrun or SLURM has started beside the first one have their folders.
+
+    Nobody looks for them there: the run is the first one's.
+    """
+    folder = tempfile.mkdtemp(prefix="cnnlab-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
+
+
 def arranged(door: str, arguments: list[str]) -> list[str]:
     """Return a command's arguments as Hydra takes them: options first, paths quoted, one's own `conf/` named.
 
@@ -122,6 +148,10 @@ def arranged(door: str, arguments: list[str]) -> list[str]:
     if unread := [item for item in added if re.split(r"[.=]", item)[1] not in fields]:
         raise UsageError(*(f"{item}: Hydra has no such setting; --hydra-help lists them" for item in unread))
     items = options_first(quote_texts(name_words(arguments, WORDS.get(door, ()))))
+    for item in items:
+        key, _, value = item.lstrip("+~").partition("=")
+        if key == "hydra/launcher":  # one that is not installed Hydra would not find
+            check_launcher(value)
     own = own_folder()
     return items if own is None or names_folder(items) else [f"--config-dir={own}", *items]
 
@@ -151,7 +181,8 @@ def plain_errors() -> Iterator[None]:
         with interruptible():
             yield
     except UsageError as error:
-        tell(error.problems)
+        if not process.follows_a_first():  # which says the same
+            tell(error.problems)
         _codes.append(USAGE)
     except Incomplete as error:
         tell(error.problems)

@@ -160,6 +160,15 @@ def seed_rank(number: int, rank: int) -> None:
     torch.manual_seed(own)
 
 
+def follows_a_first() -> bool:
+    """Return whether torchrun, srun or mpirun has started this process beside the first one of a training."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return os.environ.get("RANK", "0") != "0"
+    if "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        return os.environ.get("SLURM_PROCID", "0") != "0"
+    return "LOCAL_RANK" in os.environ and (os.environ["LOCAL_RANK"], os.environ.get("NODE_RANK", "0")) != ("0", "0")
+
+
 def available_cores() -> int:
     """Return how many CPU cores this process may use: fewer than the machine has under SLURM or taskset."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

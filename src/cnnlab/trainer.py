@@ -56,6 +56,7 @@ def build_trainer(settings: Settings, callbacks: list[pl.Callback], loggers: lis
     allowed = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"} - OURS
     problems = [unknown_flag(name, sorted(allowed)) for name in flags if name not in allowed]
     problems += _check_cpu_devices(settings)
+    problems += _check_torchrun(settings)
     if any(word in settings.strategy for word in COPIES):
         problems.append(
             f"trainer.strategy={settings.strategy!r}: trains in copies of this process, which cannot keep the run; "
@@ -98,6 +99,21 @@ def in_single_precision(trainer: pl.Trainer) -> Iterator[None]:
 def unknown_flag(name: str, allowed: list[str]) -> str:
     """Return the line for a flag that Lightning's Trainer does not have."""
     return f"trainer.{name} is no flag of Lightning's Trainer; allowed: {', '.join(allowed)}{nearest(name, allowed)}"
+
+
+def _check_torchrun(settings: Settings) -> list[str]:
+    """Refuse processes of torchrun's that the settings do not ask for: each would train by itself."""
+    if not TorchElasticEnvironment.detect():
+        return []
+    world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    devices, nodes = settings.devices, settings.num_nodes
+    count = len(devices) if isinstance(devices, list) else devices
+    if nodes == world // local and str(count) in (str(local), "auto", "-1"):
+        return []
+    return [
+        f"trainer.devices={devices} trainer.num_nodes={nodes}, but torchrun has started {world} processes, {local} on "
+        f"this machine; give trainer.devices={local} trainer.num_nodes={world // local}"
+    ]
 
 
 def _check_cpu_devices(settings: Settings) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -83,6 +84,58 @@ class Training:
             return said
         assert not [line for line in said if "cnnlab" in line and line.lstrip().startswith("File ")]
         return [line for line in said if line.startswith("error:")]
+
+
+def torchrun(folder: Path, *options: str, parts: tuple[str, ...]) -> subprocess.Popen[str]:
+    """Start train.py by torchrun for one epoch."""
+    return subprocess.Popen(
+        [*TORCHRUN[:3], *options, str(ROOT / "train.py"), *PARTS, "trainer.max_epochs=1", *parts],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_torchrun_on_two_machines_trains_one_run(tmp_path):
+    port = free_port()
+    nodes = [
+        torchrun(
+            tmp_path,
+            "--nnodes=2",
+            f"--node_rank={number}",
+            "--nproc_per_node=1",
+            f"--rdzv_endpoint=127.0.0.1:{port}",
+            "--rdzv_backend=c10d",
+            parts=("trainer.devices=1", "trainer.num_nodes=2"),
+        )
+        for number in range(2)
+    ]
+    said = [node.communicate(timeout=240)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert sorted(text.count("epoch 1/1") for text in said) == [0, 1]
+    [run] = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db").search_runs(["1"])
+    assert run.info.status == "FINISHED"
+    assert len(list(tmp_path.glob("outputs/*/*"))) == 1, "one folder"
+
+
+def test_torchrun_with_another_number_of_devices_is_refused_in_one_line(tmp_path):
+    node = torchrun(tmp_path, "--nproc_per_node=2", parts=("trainer.devices=1",))
+    said = node.communicate(timeout=240)[0]
+    told = [line for line in said.splitlines() if line.startswith("error:")]
+    assert told == [
+        "error: trainer.devices=1 trainer.num_nodes=1, but torchrun has started 2 processes, 2 on this machine; "
+        "give trainer.devices=2 trainer.num_nodes=1"
+    ]
+    assert node.returncode != 0 and not list(tmp_path.iterdir())
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 @pytest.fixture
