@@ -10,16 +10,19 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 MODEL := $(if $(filter model=% experiment=% resume=% like=%,$(ARGS)),,model=deep_cnn)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test ui report sync doctor lint format clean lock
+.PHONY: help train test test-faults ui report sync doctor lint format clean lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 train: $(STAMP) ## train deep_cnn on the bundled digits (ARGS="dataset=mnist seed=1")
 	$(BIN)/python train.py $(MODEL) $(ARGS)
 
 test: $(STAMP) ## run the test suite without the slow tests (ARGS="tests/models -x")
 	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
+
+test-faults: $(STAMP) ## kill, fill, cut off and attack: the tests of what happens on a bad day
+	$(BIN)/python -m pytest --numprocesses auto -m '' tests/faults $(ARGS)
 
 ui: $(STAMP) ## open the tracked runs on http://127.0.0.1:5000 (PORT=5001)
 	@exec $(BIN)/python -m cnnlab.tracking.ui $(PORT)

@@ -34,9 +34,14 @@ def command(door: str, *overrides: str) -> list[str]:
     return [sys.executable, str(ROOT / door), *overrides]
 
 
-def run(folder: Path, door: str, *overrides: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a door such as train.py in `folder` and return what it said, whatever its exit code."""
-    return warm().run([str(ROOT / door), *overrides], folder, environment(**variables))
+def run(
+    folder: Path, door: str, *overrides: str, stop: tuple[int, str, float] | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a door such as train.py in `folder` and return what it said, whatever its exit code.
+
+    `stop` is a signal, the pattern of a file in `folder`, and the seconds after it is there at which the signal comes.
+    """
+    return warm().run([str(ROOT / door), *overrides], folder, environment(**variables), stop)
 
 
 @cache

@@ -20,10 +20,11 @@ FLOORS = (
     ("rank", "sweeps", "evaluation", "prediction", "exporting", "difference"),
     ("ensemble", "kept_split"),
     ("training", "checkpoint"),
+    ("resuming",),
     ("like", "beginning"),
     ("stopping", "ranks"),
     ("plan",),
-    ("descent", "kept_predictions", "trained_model"),
+    ("descent", "kept_predictions", "trained_model", "slurm"),
     (
         "classifier",
         "contact",
@@ -42,7 +43,7 @@ FLOORS = (
     ("help",),
     ("compose",),
     ("settings", "multirun"),
-    ("metrics", "job", "options", "batch_norm", "watchdog"),
+    ("metrics", "job", "options", "batch_norm", "watchdog", "last_checkpoint"),
     ("signals", "quoting", "process", "errors", "start", "own_path", "tracking.schema", "answering", "living"),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}

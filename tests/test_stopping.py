@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -13,9 +15,9 @@ from mlflow.exceptions import MlflowException
 from cnnlab import stopping
 from cnnlab.signals import Interruption, interruptible, notes_of
 from cnnlab.stopping import best_checkpoint, keeping_best, what_is_kept
+from commands import ROOT, environment
 
 SETTINGS = SimpleNamespace(chosen_monitors=())
-JOB = SimpleNamespace(command="python train.py model=dnn")
 
 
 def plan_with(folder, named: str, **epochs: int) -> SimpleNamespace:
@@ -28,15 +30,15 @@ def plan_with(folder, named: str, **epochs: int) -> SimpleNamespace:
 
 
 def test_a_second_signal_tears_nothing_and_takes_no_word_away(monkeypatch):
-    def keep(run, plan):
+    def keep(run, plan, status):
         os.kill(os.getpid(), signal.SIGTERM)
         return ["kept"]
 
     monkeypatch.setattr(stopping, "what_is_kept", keep)
-    with pytest.raises(Interruption) as stopped, interruptible(), keeping_best(None, None, JOB):
+    with pytest.raises(Interruption) as stopped, interruptible(), keeping_best(SimpleNamespace(run_id="abc"), None):
         os.kill(os.getpid(), signal.SIGINT)
     assert stopped.value.name == "SIGINT"
-    assert notes_of(stopped.value) == ["kept", "start again: python train.py model=dnn"]
+    assert notes_of(stopped.value) == ["kept", "go on with it: python train.py resume=abc"]
 
 
 def test_words_of_the_first_signal_are_found_behind_the_second():
@@ -61,7 +63,7 @@ def test_a_checkpoint_that_is_not_whole_leaves_the_one_before(tmp_path):
 
 
 def test_before_the_first_epoch_there_is_nothing_to_keep(tmp_path):
-    (line,) = what_is_kept(SimpleNamespace(run_id="abc"), plan_with(tmp_path / "none", ""))
+    (line,) = what_is_kept(SimpleNamespace(run_id="abc"), plan_with(tmp_path / "none", ""), "KILLED")
     assert line == "MLflow run abc is KILLED; no epoch had ended, so no checkpoint is kept"
 
 
@@ -71,5 +73,24 @@ def test_a_store_out_of_reach_is_told_with_the_checkpoints_place(tmp_path, monke
 
     monkeypatch.setattr(stopping, "epoch_history", unreachable)
     run = SimpleNamespace(run_id="abc", client=None)
-    (line,) = what_is_kept(run, plan_with(tmp_path, "best", best=2))
+    (line,) = what_is_kept(run, plan_with(tmp_path, "best", best=2), "KILLED")
     assert line.endswith(f"the checkpoint of epoch 3 is not in the store, but there: {tmp_path / 'best.ckpt'}")
+
+
+def test_a_second_signal_ends_at_once_what_takes_long(tmp_path):
+    program = """
+import os, signal, time
+from cnnlab import signals
+signals.PATIENCE = 0.2
+with signals.interruptible():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except signals.Interruption:
+        with signals.deferred():
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGINT)
+            print("not reached", flush=True)
+"""
+    variables = environment(PYTHONPATH=str(ROOT / "src"))
+    done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")

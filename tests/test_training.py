@@ -222,7 +222,7 @@ class TestEnd:
         assert measure == f"measure it: python evaluate.py run={run_id}"
         done = run(tmp_path, *shlex.split(measure)[3:], "figures.enabled=false")
         assert done.returncode == 0 and "test/acc" in done.stdout, done.stderr
-        assert again.startswith("start again: python") and "train.py model=dnn trainer.max_epochs=100000" in again
+        assert again == f"go on with it: python train.py resume={run_id}"
 
     def test_failing_run_is_failed_and_keeps_its_error(self, tmp_path):
         (tmp_path / "failing.py").write_text(FAILING)

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 
@@ -28,10 +29,21 @@ class Warm:
             [sys.executable, __file__], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def run(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        """Run `door override...` in `folder` and return what it said."""
+    def run(
+        self,
+        arguments: list[str],
+        folder: Path,
+        environment: dict[str, str],
+        stop: tuple[int, str, float] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `door override...` in `folder` and return what it said.
+
+        `stop` is a signal, the pattern of a file in `folder`, and the seconds after it is there at which the signal
+        comes.
+        """
         with tempfile.TemporaryDirectory() as outputs:
             order = {"arguments": arguments, "folder": str(folder), "environment": environment, "outputs": outputs}
+            order["stop"] = stop
             print(json.dumps(order), file=self.process.stdin, flush=True)
             code = int(self.process.stdout.readline())
             said = [Path(outputs, name).read_text() for name in ("stdout", "stderr")]
@@ -48,8 +60,26 @@ def serve() -> None:
         child = os.fork()
         if child == 0:
             os._exit(execute(order))
+        if order.get("stop"):
+            send(child, Path(order["folder"]), *order["stop"])
         _, status = os.waitpid(child, 0)
         os.write(answers, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+
+
+def send(child: int, folder: Path, number: int, pattern: str, seconds: float) -> None:
+    """Send a signal to the child some seconds after a file is there, unless it has ended by then."""
+    while not any(folder.glob(pattern)) and ended(child) is None:
+        time.sleep(0.002)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and ended(child) is None:
+        time.sleep(0.002)
+    if ended(child) is None:
+        os.kill(child, number)
+
+
+def ended(child: int) -> object:
+    """Return what is known of a child that has ended and has not been waited for; None while it runs."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
 
 def execute(order: dict) -> int:

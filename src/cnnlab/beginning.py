@@ -9,6 +9,7 @@ import torch
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from cnnlab.console import console
+from cnnlab.job import Job
 from cnnlab.models import parameter_count
 from cnnlab.models.summary import layer_table
 from cnnlab.networks import adaptation
@@ -16,6 +17,7 @@ from cnnlab.plan import Plan
 from cnnlab.settings.base import Called, Section
 from cnnlab.settings.commands import Training
 from cnnlab.settings.read import as_yaml
+from cnnlab.slurm import job_id
 from cnnlab.tracking.provenance import code_tags, environment, machine_tags, uncommitted_diff
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import DIFF_FILE, ENVIRONMENT_FILE, SETTINGS_FILE, Tag
@@ -58,6 +60,12 @@ def start_tags(plan: Plan) -> dict[str, str]:
     return known | code_tags(Path.cwd()) | machine_tags(device)
 
 
+def place_tags(job: Job) -> dict[str, str]:
+    """Return the tags that say where a run can be gone on with."""
+    identity = job_id()
+    return {str(Tag.FOLDER): str(job.folder.absolute())} | ({str(Tag.SLURM_JOB): identity} if identity else {})
+
+
 def introduce(run: TrackedRun, plan: Plan) -> None:
     """Show the network and the data."""
     sizes = plan.data_module.sizes
@@ -79,7 +87,6 @@ def record_start(run: TrackedRun, plan: Plan) -> None:
     """Keep what is known before the first step: configuration, data, code and environment."""
     data = plan.data
     run.log_parameters(plan.settings.flat() | {"threads": torch.get_num_threads()})
-    run.log_text(as_yaml(plan.settings), SETTINGS_FILE)
     run.log_text(environment(), ENVIRONMENT_FILE)
     if diff := uncommitted_diff(Path.cwd()):
         run.log_text(diff, DIFF_FILE)
@@ -94,3 +101,4 @@ def record_start(run: TrackedRun, plan: Plan) -> None:
     used = ", ".join(SPLIT_NAMES.get(split, split) for split in plan.data_module.sizes)
     lineage = DatasetInput(dataset, [InputTag("mlflow.data.context", used)])
     run.client.log_inputs(run.run_id, [lineage])
+    run.log_text(as_yaml(plan.settings), SETTINGS_FILE)  # the last: a run that has it can go on

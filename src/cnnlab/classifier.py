@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cnnlab.data.batches import Batches
+from cnnlab.errors import Diverged
 from cnnlab.losses import OwnLoss, fitted
 from cnnlab.measures import Measures
 from cnnlab.metrics import Collector, EpochSums, Predictions
@@ -150,12 +152,23 @@ class Classifier(pl.LightningModule):
         return self._trainer is not None and self._trainer.state.fn == "validate"
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
-        if self.shared is None:
-            return self.objective("train", batch)
-        weight = self.shared.weight(batch_index)
+        weight = 1.0 if self.shared is None else self.shared.weight(batch_index)
         if weight == 0:  # no image is this process' own: a zero that reaches all weights, for the others wait for it
             return self(batch[0]).sum()
-        return self.objective("train", batch) * weight
+        objective = self.objective("train", batch)
+        if batch_index % self.look_every == 0:
+            steps = self.trainer.num_training_batches
+            self.check_finite(self.train_sums.objective, f"step {batch_index + 1} of {steps}")
+        return objective if self.shared is None else objective * weight
+
+    def check_finite(self, value: Tensor, where: str) -> None:
+        """Raise Diverged, saying where, for a loss that is no number; the epoch's sum is none from then on."""
+        if not math.isfinite(number := float(value)):
+            rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+            raise Diverged(
+                f"the loss is {number} in epoch {self.current_epoch + 1}, {where}, at a learning rate of {rate:g}: the "
+                "training has diverged; a smaller optimizer.lr is the usual remedy"
+            )
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         self.objective("val", batch)
@@ -167,6 +180,8 @@ class Classifier(pl.LightningModule):
         self.shared = self.trainer.train_dataloader if self.trainer.world_size > 1 else None
         self.train_started = time.perf_counter()
         self.train_seconds: float | None = None
+        # Reading a number from a GPU waits for all it has been given to do.
+        self.look_every = 1 if self.device.type == "cpu" else 50
 
     def end_training_part(self) -> None:
         """Stop the clock of the epoch's training, once; validation that follows is not training time."""
@@ -182,6 +197,9 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         self.end_training_part()
         assert self.train_seconds is not None
+        self.check_finite(self.train_sums.objective, "its last step")
+        if Metric.VAL_LOSS in self.validated:
+            self.check_finite(self.validated[Metric.VAL_LOSS], "validation")
         images = float(self.train_sums.images) * self.trainer.world_size
         self.log_sums("train")
         self.log_dict(self.validated)  # once more, beside training: loggers get an epoch in one piece

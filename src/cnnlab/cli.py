@@ -186,6 +186,8 @@ def plain_errors() -> Iterator[None]:
         _codes.append(USAGE)
     except Incomplete as error:
         tell(error.problems)
+        for line in notes_of(error):
+            print(line, file=sys.stderr)
         _codes.append(1)
     except Exception as error:
         if server_is_away(error):
@@ -202,7 +204,7 @@ def plain_errors() -> Iterator[None]:
             print(hidden(line), file=sys.stderr)
         sys.exit(interruption.exit_code)
     finally:
-        _remove_empty(folder)
+        remove_empty(folder)
 
 
 def check_folder(folder: Path) -> None:
@@ -221,10 +223,10 @@ def _remove_empty_multirun(folder: Path) -> None:
     """Take back the folder of a multirun whose jobs all wrote nothing: it holds no more than what was asked for."""
     if folder.is_dir() and [item.name for item in folder.iterdir()] == ["multirun.yaml"]:
         (folder / "multirun.yaml").unlink()
-        _remove_empty(folder)
+        remove_empty(folder)
 
 
-def _remove_empty(folder: Path) -> None:
+def remove_empty(folder: Path) -> None:
     """Take back the folders Hydra made for a job that wrote nothing, as one that is refused does."""
     with suppress(OSError):  # not empty, or already gone
         for made in (folder, *folder.parents):

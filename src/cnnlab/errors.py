@@ -31,6 +31,10 @@ class Incomplete(Told):
     """What a command could not do, beside all that it did; exit code 1."""
 
 
+class Diverged(Incomplete):
+    """The loss of a training is no longer a number."""
+
+
 class DiskFull(BaseException):
     """The disk is full; no Exception, because Optuna takes those for the failure of one trial and goes on."""
 

@@ -23,7 +23,7 @@ from cnnlab import process
 from cnnlab.compose import composing_error
 from cnnlab.errors import UsageError, shown
 from cnnlab.job import Job, compose_whole
-from cnnlab.plan import read_training
+from cnnlab.plan import Plan, read_training
 from cnnlab.settings.base import flatten
 from cnnlab.settings.commands import Training
 from cnnlab.settings.merging import ELSEWHERE, Command, known, merge, targets
@@ -32,8 +32,10 @@ from cnnlab.start import CONF
 from cnnlab.tracking.find import find_run, kept_settings, open_client
 from cnnlab.tracking.schema import Role, Tag
 
-SECTIONS = {key for key, field in Training.model_fields.items() if key != "like"}
-UNTOLD = ("like", "tracking")  # of what differs: where a run is kept
+KEY = "like"
+SOURCES = (KEY, "resume")  # of settings; each run has its own
+SECTIONS = set(Training.model_fields) - {*SOURCES}
+UNTOLD = (*SOURCES, "tracking")  # of what differs: where a run is kept
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ class Origin:
     def tags(self) -> dict[str, str]:
         return {Tag.LIKE: self.run.info.run_id}
 
-    def describe(self, settings: Training) -> list[str]:
+    def describe(self, plan: Plan) -> list[str]:
         """Return in a line what differs from the run, and in another what it did not have."""
+        settings = plan.settings
         name = f"like {self.run.info.run_id} ({self.run.info.run_name})"
         old, new = flatten(self.settings), settings.flat()
         differing = [
@@ -74,25 +77,40 @@ def start(job: Job) -> tuple[Job, Training, Origin | None]:
 
     Raises UsageError for a run that is not there or keeps no settings, and with every problem of the settings.
     """
-    wanted = OmegaConf.select(job.config, "like")
+    wanted = OmegaConf.select(job.config, KEY)
     if wanted is None:
         return job, read_training(resolve(job.config)), None
-    if "experiment" in job.choices:
-        raise UsageError(f"like={wanted} and experiment={job.choices['experiment']} both say where to start; give one")
+    refuse_experiment(job, KEY, wanted)
     client = open_client(str(OmegaConf.select(job.config, "tracking.uri")))
-    run = find_run(client, str(wanted), key="like", besides=job.multirun)
-    asked = f"like={run.info.run_id}"
-    parsed = OverridesParser.create().parse_overrides([item for item in job.overrides if not item.startswith("like=")])
+    run = find_run(client, str(wanted), key=KEY, besides=job.multirun)
+    return under(client, run, job, KEY)
+
+
+def refuse_experiment(job: Job, key: str, wanted: object) -> None:
+    """Raise UsageError where a command that starts from a run chooses an experiment too."""
+    if "experiment" in job.choices:
+        raise UsageError(f"{key}={wanted} and experiment={job.choices['experiment']} both say where to start; give one")
+
+
+def under(client: mlflow.MlflowClient, run: Run, job: Job, key: str) -> tuple[Job, Training, Origin]:
+    """Return a job that names the run as `key`, with the run's settings under its own; those settings; and the run.
+
+    Raises UsageError for a run that keeps no settings, and with every problem of the settings.
+    """
+    asked = f"{key}={run.info.run_id}"
+    parsed = OverridesParser.create().parse_overrides(
+        [item for item in job.overrides if not item.startswith(f"{key}=")]
+    )
     command = Command(
         frozenset(item.key_or_group for item in parsed if _is_group(item)),
         tuple(item.key_or_group for item in parsed if not _is_group(item)),
     )
-    old = settings_of(client, run, job)
+    old = settings_of(client, run, job, asked)
     fresh = _compose(asked, [*_choices(run, old, command, job), *_text(parsed)], job)
     # A sweep names its runs itself.
     elsewhere = (*ELSEWHERE, "tracking.run_name") if Tag.ROLE in run.data.tags else ELSEWHERE
     merged, added = merge(old, fresh, command, elsewhere)
-    merged["like"] = run.info.run_id
+    merged[key] = run.info.run_id
     config = OmegaConf.create(merged)
     settings = read(asked, resolve(config), old, command)
     pinned = tuple(_pinned(item, asked) for item in job.overrides)
@@ -100,19 +118,18 @@ def start(job: Job) -> tuple[Job, Training, Origin | None]:
     return replace(job, config=config, overrides=pinned, command=words), settings, Origin(run, old, added)
 
 
-def settings_of(client: mlflow.MlflowClient, run: Run, job: Job) -> dict[str, object]:
+def settings_of(client: mlflow.MlflowClient, run: Run, job: Job, asked: str) -> dict[str, object]:
     """Return a run's settings as plain values; of a sweep's trial, which keeps no file, as its overrides give them.
 
-    Raises UsageError where it keeps neither.
+    Raises UsageError, calling it `asked`, where it keeps neither.
     """
-    asked = f"like={run.info.run_id}"
     kept = kept_settings(client, run)
     if kept is None and run.data.tags.get(Tag.ROLE) == Role.TRIAL and Tag.OVERRIDES in run.data.tags:
         overrides = [item for item in overrides_of(run) if not item.startswith("hydra")]
         kept = resolve(OmegaConf.create(_compose(asked, overrides, job)))
     if kept is None:
         raise UsageError(f"{asked} ({run.info.run_name}, {run.info.status}) keeps no settings; take a run of train.py")
-    return {key: value for key, value in kept.items() if key != "like"}
+    return {key: value for key, value in kept.items() if key not in SOURCES}
 
 
 def overrides_of(run: Run) -> list[str]:
@@ -201,6 +218,6 @@ def _compose(asked: str, overrides: Sequence[str], job: Job) -> dict[str, object
 
 def _pinned(item: str, asked: str) -> str:
     """Return an argument as it can be typed again: best and last are others tomorrow."""
-    if re.fullmatch(r"like=(?!.*,).*", item):
+    if re.fullmatch(rf"{asked.partition('=')[0]}=(?!.*,).*", item):
         return asked
     return item.removeprefix("++")

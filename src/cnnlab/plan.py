@@ -21,6 +21,7 @@ from cnnlab.data.scaling import Scaling
 from cnnlab.data.split import divide
 from cnnlab.descent import optimizer_maker, scheduler_maker
 from cnnlab.errors import UsageError, collect
+from cnnlab.last_checkpoint import LastCheckpoint
 from cnnlab.losses import build_loss
 from cnnlab.measures import build_measures
 from cnnlab.models import trained
@@ -52,6 +53,7 @@ class Plan:
     classifier: Classifier
     trainer: pl.Trainer
     checkpoint: ModelCheckpoint
+    last: LastCheckpoint
     logger: EpochLogger
     start: Start
 
@@ -87,7 +89,7 @@ def make_plan(
     watching = collect(problems, build_callbacks, settings, folder)
     logger = EpochLogger([], folder)
     beside = collect(problems, build_loggers, settings.loggers) or []
-    callbacks = watching[1] if watching else []
+    callbacks = watching.callbacks if watching else []
     trainer = collect(problems, build_trainer, settings.trainer, callbacks, [logger, *beside])
     problems += check_address(settings.tracking.uri)
     data = collect(problems, load_data, settings.dataset)
@@ -109,7 +111,7 @@ def make_plan(
     classifier, start = built
     if settings.dataset.balance == "weights":
         classifier.class_weights = class_weights(data.train_labels[data_module.train_index], data.classes)
-    return Plan(settings, data, data_module, classifier, trainer, watching[0], logger, start)
+    return Plan(settings, data, data_module, classifier, trainer, watching.best, watching.last, logger, start)
 
 
 def with_batches(settings: Training, data: ImageData) -> Training:

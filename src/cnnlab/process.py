@@ -43,6 +43,8 @@ IGNORED_WARNINGS = (
     "Grad strides do not match bucket view strides",
     # An image has as many pixels as max_pixels allows.
     "Image size .* exceeds limit",
+    # A training that goes on finds the checkpoints it wrote.
+    "Checkpoint directory .* exists and is not empty",
     # Of files that are somebody else's; cnnlab says in a line what it makes of them.
     "Detected pickle protocol",
     "Validating sparse tensor invariants",
@@ -142,6 +144,13 @@ def float32_by_default() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(default)
+
+
+def rank() -> int:
+    """Return which of the processes of a training this one is, as far as its environment tells."""
+    from lightning_fabric.utilities.rank_zero import _get_rank
+
+    return _get_rank() or 0
 
 
 def seed_rank(number: int, rank: int) -> None:

@@ -13,6 +13,7 @@ TEXTS = (
     "path",
     "init_from",
     "like",
+    "resume",
     "a",
     "b",
     "dataset.path",
@@ -29,8 +30,8 @@ PLAIN = re.compile(r"(?![\d.+-])[A-Za-z0-9_./@%+-]*")  # what Hydra takes for th
 VALUED = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")  # take a value
 SEVERAL = re.compile(r"augmentation=(\[[^\[\]]*\])")  # options of one group, which Hydra would mix into one
 MULTIRUN = ("-m", "--multirun")
-# With like=RUN the settings are another run's: Hydra must not look for keys among the defaults.
-LIKE = re.compile(r"like=(?!null$).+", re.DOTALL)
+# With like=RUN or resume=RUN the settings are that run's: Hydra must not look for keys among the defaults.
+LIKE = re.compile(r"(?:like|resume)=(?!null$).+", re.DOTALL)
 DOTTED = re.compile(r"(?!hydra\.)[A-Za-z_][\w-]*(?:\.[\w-]+)+=.*", re.DOTALL)
 
 

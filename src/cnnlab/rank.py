@@ -39,6 +39,7 @@ def main() -> None:
 
 def follow(order: RankOrder) -> None:
     """Take this process' part in the training, and in what is measured afterwards."""
+    from cnnlab.last_checkpoint import read_state
     from cnnlab.own_path import add_to_path
 
     add_to_path(Path(order.own_folder) if order.own_folder else None)
@@ -53,8 +54,9 @@ def follow(order: RankOrder) -> None:
     process.use_threads(settings.threads, plan.trainer.num_devices)
     with several(plan, None, Path(order.folder), parent=order.parent):
         if not order.test:
-            plan.trainer.callbacks.remove(plan.checkpoint)  # type: ignore[attr-defined]
-        fit(plan, [], Path(order.state) if order.state else None)
+            for callback in (plan.checkpoint, plan.last):
+                plan.trainer.callbacks.remove(callback)  # type: ignore[attr-defined]
+        fit(plan, [], read_state(Path(order.state)) if order.state else None)
         if order.test:
             test_best(plan)
 

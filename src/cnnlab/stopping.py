@@ -5,47 +5,52 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from mlflow.exceptions import MlflowException
 
-from cnnlab.job import Job
+from cnnlab.errors import Diverged
+from cnnlab.last_checkpoint import OURS, UNREADABLE
 from cnnlab.plan import Plan
 from cnnlab.signals import Interruption, deferred
+from cnnlab.slurm import requeue
 from cnnlab.start import typed
 from cnnlab.tracking.history import at_epoch, epoch_history
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import BEST, Metric
 
-UNREADABLE = (OSError, EOFError, RuntimeError, UnpicklingError, KeyError)
-
 
 @contextmanager
-def keeping_best(run: TrackedRun, plan: Plan, job: Job) -> Iterator[None]:
-    """Keep the best checkpoint so far of a run that is stopped in this block, and note on the interruption what it is.
+def keeping_best(run: TrackedRun, plan: Plan) -> Iterator[None]:
+    """Keep the best checkpoint so far of a run that is stopped or diverges in this block, and note on the exception
+    what it is.
 
     A second signal meanwhile asks for nothing else, and does not tear what is being written.
     """
     try:
         yield
+    except Diverged as error:
+        for line in what_is_kept(run, plan, "FAILED"):
+            error.add_note(line)
+        raise
     except Interruption as interruption:
         with suppress(Interruption), deferred():
-            for line in (*what_is_kept(run, plan), f"start again: {job.command}"):
+            kept = what_is_kept(run, plan, "KILLED")
+            for line in (*kept, *requeue(interruption.name), f"go on with it: {typed('train')} resume={run.run_id}"):
                 interruption.add_note(line)
         raise
 
 
-def what_is_kept(run: TrackedRun, plan: Plan) -> list[str]:
+def what_is_kept(run: TrackedRun, plan: Plan, status: str) -> list[str]:
     """Keep the best checkpoint and its metrics; say it, and the command that measures it."""
-    ended = f"MLflow run {run.run_id} is KILLED"
+    ended = f"MLflow run {run.run_id} is {status}"
     found = best_checkpoint(plan)
     if found is None:
         return [f"{ended}; no epoch had ended, so no checkpoint is kept"]
     path, epoch = found
     try:
         reached = at_epoch(epoch_history(run.client, run.run_id, plan.settings.chosen_monitors), epoch)
-        run.log_metrics(epoch, reached | {Metric.BEST_EPOCH: epoch, Metric.EPOCHS: plan.trainer.current_epoch})
+        run.log_metrics(epoch, reached | {Metric.BEST_EPOCH: epoch})
         run.log_file(path, "checkpoints")
     except (OSError, MlflowException):  # the store is out of reach or full; the run is stopped all the same
         return [f"{ended}; the checkpoint of epoch {epoch} is not in the store, but there: {path}"]
@@ -64,7 +69,8 @@ def best_checkpoint(plan: Plan) -> tuple[Path, int] | None:
     Stopped between naming a checkpoint and writing it, the one before is still there.
     """
     folder = Path(str(plan.checkpoint.dirpath))
-    written = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    best = [path for path in folder.glob("*.ckpt") if path.name not in OURS]
+    written = sorted(best, key=lambda path: path.stat().st_mtime, reverse=True)
     for path in (Path(plan.checkpoint.best_model_path), *written):
         with suppress(*UNREADABLE):
             return path, int(torch.load(path, map_location="cpu", weights_only=True)["epoch"]) + 1

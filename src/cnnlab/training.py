@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from cnnlab import kept_predictions, like, process
-from cnnlab.beginning import introduce, record_start, start_tags
+from cnnlab import kept_predictions, process, resuming
+from cnnlab.beginning import introduce, place_tags, record_start, start_tags
 from cnnlab.console import EpochLines, console, show_closing
 from cnnlab.errors import UsageError
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.job import Job
+from cnnlab.last_checkpoint import State
+from cnnlab.like import Origin
 from cnnlab.logged_model import log_model
 from cnnlab.metrics import class_metrics
 from cnnlab.plan import Plan, make_plan
 from cnnlab.portable import Portable, facts_about
 from cnnlab.ranks import several
+from cnnlab.resuming import Continuation
 from cnnlab.settings.augmentation import without_effect
 from cnnlab.settings.training import measured
 from cnnlab.start import typed
@@ -67,31 +70,47 @@ def train(job: Job) -> Result | None:
     """
     started = time.perf_counter()
     process.begin()
-    job, settings, origin = like.start(job)
+    job, settings, origin = resuming.start(job)
+    continued = origin if isinstance(origin, Continuation) else None
     if idle := list(without_effect(settings.augmentation, job.overrides)):
         raise UsageError(*idle)
     process.seed(settings.seed)
     plan = make_plan(settings, job.folder)
     process.use_threads(settings.threads, plan.trainer.num_devices)
 
-    tags = start_tags(plan) | command_tags(job) | (origin.tags if origin else {})
-    with open_run(settings.tracking, tags) if plan.trainer.is_global_zero else nullcontext() as run:
+    state = continued.state if continued else None
+    if continued:
+        continued.check(plan)
+    with opened(job, plan, origin) if plan.trainer.is_global_zero else nullcontext() as run:
         if run is None:  # another process of this training has the run
             with several(plan, None, job.folder, job.own_folder):
-                fit(plan, [])
+                fit(plan, [], state)
                 test_best(plan)
             return None
         tell_stale_runs(settings.tracking.uri)
-        for line in origin.describe(settings) if origin else ():
+        for line in origin.describe(plan) if origin else ():
             console.print(line, soft_wrap=True, markup=False)
         introduce(run, plan)
         listeners = [EpochLines(plan.trainer.max_epochs)]
-        with keeping_best(run, plan, job), several(plan, run, job.folder, job.own_folder):
-            result = train_and_test(run, plan, job.folder, listeners, job.own_folder)
+        with keeping_best(run, plan), several(plan, run, job.folder, job.own_folder, state=state and state.file):
+            result = train_and_test(run, plan, job.folder, listeners, job.own_folder, continued=continued)
 
     result = replace(result, model_uri=result.model_uri or run.model_uri, waits=run.waits)
     show_closing(closing_rows(result, run, plan, time.perf_counter() - started))
     return result
+
+
+@contextmanager
+def opened(job: Job, plan: Plan, origin: Origin | Continuation | None) -> Iterator[TrackedRun]:
+    """Open the run of a job, new or again."""
+    tracking = plan.settings.tracking
+    if isinstance(origin, Continuation) and not origin.extends:
+        with origin.held(), open_run(tracking, origin.tags, origin.run_id) as run:
+            yield run
+        return
+    tags = start_tags(plan) | command_tags(job) | place_tags(job) | (origin.tags if origin else {})
+    with origin.held() if isinstance(origin, Continuation) else nullcontext(), open_run(tracking, tags) as run:
+        yield run
 
 
 def train_and_test(
@@ -101,32 +120,39 @@ def train_and_test(
     listeners: Sequence[EpochSink] = (),
     own_folder: Path | None = None,
     door: Door = "train",
+    continued: Continuation | None = None,
 ) -> Result:
     """Train a plan in an open run, test the best checkpoint and keep all there is to keep.
 
     `listeners` are told of each epoch, after the run has recorded it; `own_folder` is the user's own configuration,
-    `door` what the ledger of the test split says.
+    `door` what the ledger of the test split says, `continued` the run that goes on.
     """
-    record_start(run, plan)
-    for name in keep_own_code(run, plan.settings.plain(), own_folder):
-        console.print(f"too large to be kept with the run: {name}", soft_wrap=True, markup=False)
-    history: dict[int, Mapping[str, float]] = {}
-    seconds = fit(plan, [run.log_metrics, *listeners, history.__setitem__])
+    state = continued.state if continued else None
+    if continued is None or continued.extends:
+        for name in keep_own_code(run, plan.settings.plain(), own_folder):
+            console.print(f"too large to be kept with the run: {name}", soft_wrap=True, markup=False)
+        record_start(run, plan)
+    for epoch, row in state.epochs.items() if state else ():
+        run.log_metrics(epoch, row)  # what the run has of them already stands
+    seconds = fit(plan, [run.log_metrics, *listeners], state)
     metrics, best_epoch = test_best(plan, run, door)
-    return keep(run, plan, Result(run.run_id, folder, plan, best_epoch, seconds, metrics, history))
+    return keep(run, plan, Result(run.run_id, folder, plan, best_epoch, seconds, metrics, plan.last.epochs))
 
 
-def fit(plan: Plan, listeners: Sequence[EpochSink], state: Path | None = None) -> float:
+def fit(plan: Plan, listeners: Sequence[EpochSink], state: State | None = None) -> float:
     """Train the plan and return the seconds it took; each epoch's metrics go to the listeners, in their order.
 
-    `state` is a checkpoint of the same training, which goes on from there.
+    From a `state` the same training goes on; its epochs and seconds count.
     """
-    plan.logger.sinks.extend(listeners)
+    plan.logger.sinks.extend([*listeners, plan.last.see])
+    if state is not None:
+        plan.last.go_on(state)
     for logger in plan.trainer.loggers:
         logger.log_hyperparams(plan.settings.flat())
     started = time.perf_counter()
-    plan.trainer.fit(plan.classifier, plan.data_module, ckpt_path=state, weights_only=True if state else None)
-    return time.perf_counter() - started
+    file = state.file if state else None
+    plan.trainer.fit(plan.classifier, plan.data_module, ckpt_path=file, weights_only=True if file else None)
+    return plan.last.seconds + time.perf_counter() - started
 
 
 def test_best(plan: Plan, run: TrackedRun | None = None, door: Door = "train") -> tuple[dict[str, float], int]:
@@ -239,7 +265,10 @@ def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) ->
     score = plan.checkpoint.best_model_score
     reached = f" ({watched} {float(score):.4f})" if watched and score is not None else ""
     rows["best epoch"] = f"{result.best_epoch} of {plan.trainer.current_epoch}{reached}"
-    rows["wall time"] = f"{seconds:.1f} s, of which training {result.training_seconds:.1f} s"
+    before = plan.last.seconds
+    rows["wall time"] = f"{seconds:.1f} s, of which training {result.training_seconds - before:.1f} s"
+    if before:
+        rows["wall time"] += f"; it had trained {before:.1f} s before"
     rows["MLflow run"] = run.run_id
     rows["folder"] = str(result.folder)
     if result.model_uri:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -15,6 +16,7 @@ from torch.optim.swa_utils import get_ema_avg_fn, get_ema_multi_avg_fn
 from cnnlab import process
 from cnnlab.console import EpochBar, EpochCount, console, in_notebook
 from cnnlab.errors import UsageError, collect, one_line
+from cnnlab.last_checkpoint import LAST, LastCheckpoint
 from cnnlab.own import made
 from cnnlab.settings.base import Called
 from cnnlab.settings.commands import Training, unknown_monitor
@@ -28,11 +30,20 @@ LOGGED = (Metric.EPOCH, Metric.EPOCH_SECONDS, Metric.SPEED, Metric.LEARNING_RATE
 TRUE_HALF, TRUE_DOUBLE = ("bf16-true", "16-true"), ("64", "64-true")
 
 
-def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, list[pl.Callback]]:
-    """Return the best-checkpoint callback, and all callbacks: those that watch a metric and, on a terminal, the bar.
+@dataclass(frozen=True)
+class Watching:
+    """The callbacks of a training, in their order; `best` and `last` are those that write checkpoints."""
 
-    The user's own come first, so that what they log is there for those that watch. Raises UsageError for those that
-    cannot be made.
+    best: ModelCheckpoint
+    last: LastCheckpoint
+    callbacks: list[pl.Callback]
+
+
+def build_callbacks(settings: Training, folder: Path) -> Watching:
+    """Return those that write checkpoints, those that watch a metric and, on a terminal, the bar.
+
+    The user's own come before those that watch, so that what they log is there. Raises UsageError for those that cannot
+    be made.
     """
     watching = settings.callbacks
     problems: list[str] = []
@@ -52,7 +63,8 @@ def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, 
         mode=settings.monitors[monitor] if monitor else "min",
         save_on_train_epoch_end=True,
     )
-    callbacks: list[pl.Callback] = [OwnRandomNumbers(settings.seed), *added.values(), checkpoint]
+    last = LastCheckpoint(folder / "checkpoints" / LAST)
+    callbacks: list[pl.Callback] = [last, OwnRandomNumbers(settings.seed), *added.values(), checkpoint]
     if watching.ema_decay is not None:
         callbacks.append(averaging(watching.ema_decay, str(settings.trainer.precision)))
     if console.is_terminal:
@@ -62,7 +74,7 @@ def build_callbacks(settings: Training, folder: Path) -> tuple[ModelCheckpoint, 
     if stopping := watching.early_stopping:
         mode = settings.monitors[stopping.monitor]
         callbacks.append(EarlyStopping(stopping.monitor, patience=stopping.patience, mode=mode))
-    return checkpoint, callbacks
+    return Watching(checkpoint, last, callbacks)
 
 
 class OwnRandomNumbers(pl.Callback):

@@ -62,6 +62,8 @@ def wait_for(address: str) -> bool:
 def filled(line: str, run_id: str, other: str) -> str:
     """Return a documented line with what the reader has to fill in, cut short where it would train for minutes."""
     line = line.replace("OTHER_ID", other).replace("RUN_ID", run_id)
+    if " resume=" in line:
+        return f"{line} trainer.max_epochs=2"  # the run has finished: another one goes on
     if (" train.py" in line and "--help" not in line) or line.startswith("cnnlab train"):
         return f"{line} {SHORT}"
     if " compare.py" in line:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from cnnlab.classifier import Classifier
 from cnnlab.settings.base import Own
 from cnnlab.settings.read import read
-from cnnlab.sweeps.promotion import KEPT, STATE, Promotion, promotion, state_of, tidy
-from cnnlab.sweeps.storage import CONTINUES, RUN
+from cnnlab.signals import Interruption
+from cnnlab.sweeps.promotion import KEPT, Promotion, promotion, tidy
+from cnnlab.sweeps.storage import CONTINUES, RUN, STATE, state_of
+from cnnlab.sweeps.study import requeue
+from cnnlab.sweeps.watch import Watch
 from sweep_bench import Bench
 
 
@@ -48,6 +54,45 @@ def test_a_promoted_trial_goes_on_as_if_it_had_never_been_stopped(tmp_path, ema)
         assert bench.history(last, metric)[:4] == uninterrupted.history(whole, metric)[:4]
     assert bench.client.get_run(last.user_attrs[RUN]).data.tags["trial.continues"] == "1", "which went on with 0"
     assert Promotion(1.0, 1).candidate(bench.study) is None, "it goes on once"
+
+
+def test_a_trial_whose_process_died_goes_on_from_its_last_epoch(tmp_path, monkeypatch):
+    given = ["trainer.max_epochs=4", "regularization.dense_dropout=0.3", "optimizer.lr=0.01"]
+    (tmp_path / "whole").mkdir()
+    (whole,) = Bench(tmp_path / "whole", *given).run({"model.hidden_units.0": 8})
+    bench = Bench(tmp_path, *given)
+
+    def see(watch, epoch, metrics):
+        if epoch == 4:
+            raise Interruption(signal.SIGTERM)  # as the death of a process, nobody makes a failure of it
+        seen(watch, epoch, metrics)
+
+    seen = Watch.see
+    monkeypatch.setattr(Watch, "see", see)
+    with pytest.raises(Interruption):
+        bench.run({"model.hidden_units.0": 8})
+    (dead,) = bench.study.get_trials()
+    assert dead.state == TrialState.RUNNING and list(dead.intermediate_values) == [1, 2, 3]
+    requeue(bench.study, bench.lock, dead, 1)
+    monkeypatch.setattr(Watch, "see", seen)
+    trained: list[int] = []
+    monkeypatch.setattr(Classifier, "on_train_epoch_start", counting(Classifier.on_train_epoch_start, trained))
+    bench.study.optimize(bench.task, n_trials=1)
+    last = bench.study.get_trials()[-1]
+    assert last.intermediate_values == whole.intermediate_values and last.value == whole.value
+    assert len(trained) == 1, "three of the four epochs were there"
+    assert bench.client.get_run(last.user_attrs[RUN]).data.tags["trial.continues"] == "0"
+    assert list(tmp_path.glob("states/*")) == [], "no state is left behind"
+
+
+def counting(call, calls: list[int]):
+    """Return a method that does the same and counts its calls."""
+
+    def counted(self, *arguments):
+        calls.append(1)
+        return call(self, *arguments)
+
+    return counted
 
 
 def pruned(study: optuna.Study, folder, *values: float) -> None:

@@ -148,7 +148,7 @@ def test_a_sweep_in_which_no_trial_ran_to_its_end_still_has_a_winner(tmp_path):
 def test_when_every_trial_fails_the_sweep_stops_with_the_reason(tmp_path):
     diverging = ["optimizer=sgd", "search=none", '+search.optimizer.lr="interval(1e30, 2e30)"']
     said = run(tmp_path, *diverging, "sweep.stop_after_failures=3", code=2)
-    assert "every trial failed: Diverged: train/loss is nan in epoch 1" in said
+    assert "every trial failed: Diverged: the loss is nan in epoch 1, step " in said
     assert len(study_in(tmp_path).get_trials()) == 3
     parent, trials, _ = runs_by_role(tmp_path)
     assert parent.info.status == "FAILED"

@@ -106,7 +106,7 @@ def test_a_loss_that_is_no_number_fails_the_trial_with_its_reason(tmp_path):
     bench = Bench(tmp_path, "trainer.max_epochs=2", "optimizer=sgd", "optimizer.lr=1e30")
     trial, other = bench.run({"model.hidden_units.0": 8}, {"model.hidden_units.0": 4})
     assert trial.state == other.state == TrialState.FAIL
-    assert trial.user_attrs[REASON] == "Diverged: train/loss is nan in epoch 1"
+    assert trial.user_attrs[REASON].startswith("Diverged: the loss is nan in epoch 1, step ")
     run = bench.client.get_run(trial.user_attrs[RUN])
     assert (run.info.status, run.data.tags["error"]) == ("FAILED", trial.user_attrs[REASON])
     assert hopeless(bench.study, 0, 2)

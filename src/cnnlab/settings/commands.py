@@ -99,7 +99,17 @@ ALWAYS_WAS: dict[str, object] = {
     "trainer.sync_batchnorm": True,
 }
 FOLD = "dataset.validation.fold"
-KEPT_APART = ("seed", "like", "init_from", "evaluation_batch_size", "tracking", "figures", "loggers", "metrics")
+KEPT_APART = (
+    "seed",
+    "like",
+    "resume",
+    "init_from",
+    "evaluation_batch_size",
+    "tracking",
+    "figures",
+    "loggers",
+    "metrics",
+)
 
 
 class Training(Section):
@@ -115,6 +125,9 @@ class Training(Section):
         "in a sweep the worker's share of the cores"
     )
     like: str | int | None = Field(description="start from the settings of this run: its id, or best, or last")
+    resume: str | int | None = Field(
+        description="go on with this run, which was stopped: its id, or last; or with a finished one, if longer"
+    )
     init_from: str | int | None = Field(
         description="begin with the weights that fit: a run's id, its first 6 characters or more, or a file"
     )

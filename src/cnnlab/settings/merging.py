@@ -52,7 +52,7 @@ def merge(
     for key in dict.fromkeys([*fresh, *old]):
         if key in command.groups or key not in old:
             merged |= {key: fresh[key]} if key in fresh else {}
-            added |= {} if key in command.groups or key == "like" else flatten({key: fresh[key]})
+            added |= {} if key in command.groups or key in ("like", "resume") else flatten({key: fresh[key]})
             continue
         before, today = flatten({key: old[key]}), flatten({key: fresh[key]}) if key in fresh else {}
         leaves = {path: value for path, value in today.items() if command.says(path)}

@@ -99,8 +99,9 @@ def read_order(job: Job) -> Order:
     problems = list(sweep.problems)
     storage = section(whole, "sweep").get("storage")
     problems += check_storage(storage) if isinstance(storage, str) else []
-    if values.get("like") is not None:
-        problems.append(f"like={values['like']}: only train.py starts from another run's settings")
+    for key in ("like", "resume"):
+        if values.get(key) is not None:
+            problems.append(f"{key}={values[key]}: only train.py starts from another run")
     data, weights = DatasetCache(test=False), WeightsCache()
     training = collect(problems, read_training, values, data)
     plan = None

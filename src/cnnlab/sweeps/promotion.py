@@ -6,22 +6,16 @@ training is continued, not repeated. Li et al. 2020, "A System for Massively Par
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 import optuna
-import pytorch_lightning as pl
-import torch
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab.settings.base import Own
-from cnnlab.sweeps.storage import CONTINUES
+from cnnlab.sweeps.storage import CONTINUES, state_of
 
-STATE = "state"  # user attribute of a pruned trial: the file it can be continued from
 KEPT = 10  # such files of one study; those of the worst are deleted
 # By pruner: the share of the trials that it lets pass, from its arguments.
 HALVING = {"optuna.pruners.HyperbandPruner": 3, "optuna.pruners.SuccessiveHalvingPruner": 4}  # and their default
@@ -99,12 +93,6 @@ def reached(trial: FrozenTrial) -> float:
     return trial.intermediate_values[trial.last_step]
 
 
-def state_of(trial: FrozenTrial) -> Path | None:
-    """Return the file a trial can be continued from, where it is still there."""
-    file = Path(trial.user_attrs.get(STATE, ""))
-    return file if file.is_file() else None
-
-
 def tidy(study: optuna.Study) -> None:
     """Delete the states of all but the best of the trials that can be continued."""
     trials = study.get_trials(deepcopy=False)
@@ -113,56 +101,3 @@ def tidy(study: optuna.Study) -> None:
         file = state_of(trial)
         if file is not None and trial.state == TrialState.PRUNED and file not in kept:
             file.unlink(missing_ok=True)
-
-
-class Watched(Protocol):
-    """What a trial has seen of its training: the metrics of each epoch, earlier seconds, and whether it is pruned."""
-
-    epochs: dict[int, Mapping[str, float]]
-    seconds: float
-    pruned: bool
-
-
-class Progress(pl.Callback):
-    """Writes the state of a training that is pruned, with what the trial has seen and the state of the random numbers.
-
-    It comes before Lightning's WeightAveraging, which replaces the weights at the end of training.
-    """
-
-    def __init__(self, watch: Watched, file: Path) -> None:
-        self.watch = watch
-        self.file = file
-        self.random: torch.Tensor | None = None
-
-    def state_dict(self) -> dict[str, object]:
-        # Plain texts as names, or the file would hold a class and not be loaded.
-        seen = {epoch: {str(key): value for key, value in row.items()} for epoch, row in self.watch.epochs.items()}
-        seconds = self.watch.seconds + time.perf_counter() - self.started
-        return {"epochs": seen, "seconds": seconds, "random": torch.get_rng_state()}
-
-    def load_state_dict(self, state_dict: dict[str, object]) -> None:
-        random = state_dict["random"]
-        assert isinstance(random, torch.Tensor)
-        self.random = random
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.started = time.perf_counter()
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self.random is not None:
-            torch.set_rng_state(self.random)
-            self.random = None
-
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self.watch.pruned:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = self.file.with_suffix(".part")
-            trainer.save_checkpoint(unfinished)
-            unfinished.replace(self.file)
-
-
-def read_progress(file: Path) -> tuple[dict[int, dict[str, float]], float]:
-    """Return the metrics of each epoch that a state was reached by, and the seconds they took."""
-    content = torch.load(file, map_location="cpu", weights_only=True)
-    progress = content["callbacks"][Progress.__name__]
-    return progress["epochs"], progress["seconds"]

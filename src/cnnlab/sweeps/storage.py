@@ -30,7 +30,8 @@ ALLOWED = "allowed: sqlite:///FILE (one machine), postgresql://USER:PASSWORD@HOS
 # User attributes of a trial.
 OWNER = "owner"  # the process that runs it
 RUN = "mlflow_run"
-CONTINUES = "continues"  # the number of the pruned trial that one goes on with
+CONTINUES = "continues"  # the number of the trial, pruned or dead, that one goes on with
+STATE = "state"  # the file a trial can be continued from, when it was pruned or has died
 HISTORY = "retry_history"  # Optuna's own name for the numbers of the trials that one was queued in place of
 SEED = "seed"  # the one parameter of a winner's trials
 SIDE = "side"  # the other parameter of a comparison's
@@ -141,8 +142,9 @@ class Retry(RetryHeartbeatStaleTrialCallback):
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         _end_run(study, trial)
         orphan = copy.copy(trial)
-        # Its owner and its run are not the next one's.
-        orphan.user_attrs = {key: value for key, value in trial.user_attrs.items() if key == CONTINUES}
+        # Its owner and its run are not the next one's, which goes on where this one was.
+        continued = trial.number if state_of(trial) else trial.user_attrs.get(CONTINUES)
+        orphan.user_attrs = {} if continued is None else {CONTINUES: continued}
         with self.lock.held():
             if trial.number not in superseded(study.get_trials(deepcopy=False)):
                 super().__call__(study, orphan)
@@ -154,6 +156,12 @@ def run_name(trial: FrozenTrial | optuna.Trial) -> str:
         number = f"fold{trial.params[PART]}" if PART in trial.params else f"seed{trial.params[SEED]}"
         return f"{trial.params[SIDE]}-{number}"
     return f"winner-seed{trial.params[SEED]}" if SEED in trial.params else f"trial-{trial.number}"
+
+
+def state_of(trial: FrozenTrial) -> Path | None:
+    """Return the file a trial can be continued from, where it is still there."""
+    file = Path(trial.user_attrs.get(STATE, ""))
+    return file if file.is_file() else None
 
 
 def superseded(trials: Sequence[FrozenTrial]) -> set[int]:

@@ -17,16 +17,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab import process
 from cnnlab.beginning import settings_tags
+from cnnlab.last_checkpoint import UNREADABLE, State, read_state
 from cnnlab.plan import Plan, make_plan, read_training
 from cnnlab.settings.base import flatten
 from cnnlab.settings.commands import FOLD, Tracking
 from cnnlab.settings.read import read, resolve
 from cnnlab.sweeps.goals import Goals, cost
 from cnnlab.sweeps.limits import Limits
-from cnnlab.sweeps.promotion import STATE, Progress, read_progress, state_of, tidy
+from cnnlab.sweeps.promotion import tidy
 from cnnlab.sweeps.setup import Setup, reason_kept
 from cnnlab.sweeps.space import Parameter, Space, apply, section
-from cnnlab.sweeps.storage import CONTINUES, RUN, run_name
+from cnnlab.sweeps.storage import CONTINUES, RUN, STATE, run_name, state_of
 from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, THREADS, is_infeasible
 from cnnlab.sweeps.watch import Watch
 from cnnlab.tracking.run import TrackedRun, open_run
@@ -107,11 +108,11 @@ class Task:
         return achieved[0] if self.goals.single else achieved
 
     def train(
-        self, trial: optuna.Trial | None, config: DictConfig, index: int, run: TrackedRun, state: Path | None = None
+        self, trial: optuna.Trial | None, config: DictConfig, index: int, run: TrackedRun, earlier: Path | None = None
     ) -> Watch:
-        """Fit one network and return what was seen, from the `state` of an earlier trial where there is one.
+        """Fit one network and return what was seen, from the state of an `earlier` trial where there is one.
 
-        Only that of a trial that is pruned is written to disk.
+        The state of the first seed is written after each epoch, and removed once it is not pruned.
         """
         settings = read_training(resolve(config), self.setup.data)
         process.seed(settings.seed)
@@ -123,27 +124,42 @@ class Task:
             self.check(trial, plan, run)
         watched = index == 0 and self.goals.single and not self.seed_by_seed
         watch = Watch(plan, self.goals, trial if watched else None, run, index)
-        if watch.trial is not None:
-            file = (self.setup.folder / "pruned" / f"{run.run_id}.ckpt").absolute()
-            callbacks.insert(0, Progress(watch, file))
-        if state is not None:
-            watch.seconds = self.go_on(run, state, watch)
-        watch.seconds += fit(plan, [watch], state)
+        state = None
+        if index or trial is None or plan.trainer.world_size > 1:
+            callbacks.remove(plan.last)
+        else:
+            plan.last.file = (self.setup.folder / "states" / f"{run.run_id}.ckpt").absolute()
+            plan.last.sync = False  # a process that dies loses nothing; after a power cut the trial begins anew
+            trial.set_user_attr(STATE, str(plan.last.file))
+            state = self.go_on(trial, run, earlier, watch)
+        try:
+            watch.seconds = fit(plan, [watch], state)
+        except Exception:
+            plan.last.file.unlink(missing_ok=True)  # it would fail again
+            raise
+        if earlier is not None:
+            earlier.unlink(missing_ok=True)
         if watch.pruned and watch.trial is not None:
-            watch.trial.set_user_attr(STATE, str(file))
             tidy(watch.trial.study)
+        else:
+            plan.last.file.unlink(missing_ok=True)
         kept = plan.classifier.float().network  # as people get it, whatever precision it was trained with
         for name in self.goals.names[1:]:
             watch.costs[name] = cost(name, kept, plan.data.input_shape)
         return watch
 
-    def go_on(self, run: TrackedRun, state: Path, watch: Watch) -> float:
-        """Tell the watch and the run of the epochs before a state; return the seconds they took."""
-        epochs, seconds = read_progress(state)
-        for epoch, metrics in epochs.items():
+    def go_on(self, trial: optuna.Trial, run: TrackedRun, earlier: Path | None, watch: Watch) -> State | None:
+        """Return the state of an earlier trial, after telling the watch and the run of its epochs; None without one."""
+        if earlier is None:
+            return None
+        try:
+            state = read_state(earlier)
+        except UNREADABLE:  # the machine went down before it was on the disk
+            return None
+        for epoch, metrics in state.epochs.items():
             watch.see(epoch, metrics)
-        run.set_tags({Tag.CONTINUES: str(watch.trial.user_attrs[CONTINUES]) if watch.trial else ""})
-        return seconds
+        run.set_tags({Tag.CONTINUES: str(trial.user_attrs[CONTINUES])})
+        return state
 
     def check(self, trial: optuna.Trial, plan: Plan, run: TrackedRun) -> None:
         """Keep what the network costs of what is limited; raises TooCostly where that is too much."""

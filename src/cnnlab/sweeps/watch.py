@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import optuna
@@ -12,10 +11,6 @@ from cnnlab.plan import Plan
 from cnnlab.sweeps.goals import Goals
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import SEED_PREFIX, VALIDATION, Direction, Metric
-
-
-class Diverged(Exception):
-    """The loss is no longer a number."""
 
 
 class Watch:
@@ -46,9 +41,6 @@ class Watch:
     def see(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record an epoch and report it."""
         self.run.log_metrics(epoch, {f"{self.prefix}{name}": value for name, value in metrics.items()})
-        for name in (Metric.TRAIN_LOSS, Metric.VAL_LOSS):
-            if not math.isfinite(metrics.get(name, 0.0)):
-                raise Diverged(f"{name} is {metrics[name]:g} in epoch {epoch}")
         self.epochs[epoch] = dict(metrics)
         if self.trial is not None and not self.pruned and self.goals.metric in metrics:
             self.trial.report(metrics[self.goals.metric], epoch)

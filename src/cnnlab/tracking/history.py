@@ -30,3 +30,9 @@ def _by_step(client: mlflow.MlflowClient, run_id: str, name: str) -> dict[int, f
 def at_epoch(history: History, epoch: int) -> dict[str, float]:
     """Return the measures of one epoch as metrics named `best/...`: what the kept checkpoint reached."""
     return {f"{BEST}{name}": values[epoch] for name, values in history.items() if epoch in values}
+
+
+def logged_steps(client: mlflow.MlflowClient, run_id: str) -> frozenset[tuple[str, int]]:
+    """Return the name and step of every metric that a run has."""
+    names = client.get_run(run_id).data.metrics
+    return frozenset((name, entry.step) for name in names for entry in client.get_metric_history(run_id, name))

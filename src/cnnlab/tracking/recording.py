@@ -31,7 +31,7 @@ from cnnlab.tracking.store import absolute_uri, told_errors
 
 OPENING = 9.0  # seconds in which a server creates a run, or says that it has it
 SAMPLE = "system/cpu_utilization_percentage"  # stands for all samples of the system: they have common steps
-EPOCHS = ("train/", "val/")  # metrics that a run reads again
+SYSTEM = "system/"  # prefix of those samples, which nobody reads again
 REQUEST = 100  # parameters or tags that MLflow takes at once: a line is a request, of which one answer tells
 PATIENCE = 5.0  # seconds for which another process may still deliver what this one goes on with
 
@@ -277,7 +277,7 @@ def _known(uri: str, run_id: str) -> tuple[str, list[Metric]]:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         raise UsageError(f"tracking.uri={uri!r} does not hold the MLflow run {run_id}") from error
-    names = [name for name in run.data.metrics if name == SAMPLE or name.startswith(EPOCHS)]
+    names = [name for name in run.data.metrics if name == SAMPLE or not name.startswith(SYSTEM)]
     return run.info.experiment_id, [entry for name in names for entry in client.get_metric_history(run_id, name)]
 
 

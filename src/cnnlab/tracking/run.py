@@ -18,6 +18,7 @@ from mlflow.utils.time import get_current_time_millis
 from cnnlab.errors import UsageError, described, hidden
 from cnnlab.settings.commands import Tracking
 from cnnlab.signals import Interruption, deferred
+from cnnlab.tracking.history import logged_steps
 from cnnlab.tracking.reach import is_server, within
 from cnnlab.tracking.recording import OPENING, Recording, is_recorded, open_recording
 from cnnlab.tracking.schema import Tag
@@ -32,6 +33,7 @@ class TrackedRun:
     run_id: str
     experiment_id: str
     client: mlflow.MlflowClient
+    logged: frozenset[tuple[str, int]] = frozenset()  # of a run opened again: the metrics it has, with their steps
     recording: Recording | None = None  # where the run is kept on this machine first
 
     @property
@@ -54,10 +56,16 @@ class TrackedRun:
         self.client.log_batch(self.run_id, params=[Param(key, hidden(str(value))) for key, value in parameters.items()])
 
     def log_metrics(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Keep one epoch's metrics in one call; the step is the epoch, counted from 1."""
+        """Keep one epoch's metrics in one call; the step is the epoch, counted from 1.
+
+        What a run that goes on has of this step stands: stopped after it was logged, the epoch is trained again.
+        """
         now = get_current_time_millis()
-        entries = [Metric(key, float(value), now, epoch) for key, value in metrics.items()]
-        self.client.log_batch(self.run_id, metrics=entries)
+        entries = [
+            Metric(key, float(value), now, epoch) for key, value in metrics.items() if (key, epoch) not in self.logged
+        ]
+        if entries:
+            self.client.log_batch(self.run_id, metrics=entries)
 
     def log_text(self, text: str, file_name: str) -> None:
         self.client.log_text(self.run_id, hidden(text), file_name)
@@ -152,6 +160,7 @@ def open_run(settings: Tracking, tags: Mapping[str, str], run_id: str | None = N
 
 
 def _start(settings: Tracking, tags: Mapping[str, str], experiment_id: str, run_id: str | None) -> TrackedRun:
+    new = run_id is None
     if run_id is None:
         run_id, tags = _create(settings, tags, experiment_id), {}
     connect(settings.uri)
@@ -161,14 +170,20 @@ def _start(settings: Tracking, tags: Mapping[str, str], experiment_id: str, run_
         active = mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=settings.system_metrics)
     except MlflowException as error:
         raise UsageError(f"tracking.uri={settings.uri!r} does not hold the MLflow run {run_id}") from error
-    run = TrackedRun(active.info.run_id, active.info.experiment_id, mlflow.MlflowClient())
+    client = mlflow.MlflowClient()
+    logged = frozenset() if new else logged_steps(client, run_id)
+    run = TrackedRun(active.info.run_id, active.info.experiment_id, client, logged)
+    for tag in () if new else (Tag.ERROR, Tag.INTERRUPTION):
+        if tag in active.data.tags:
+            client.delete_tag(run_id, tag)
     run.set_tags({**tags, **process_tags()})
     return run
 
 
 def _record(settings: Tracking, tags: Mapping[str, str], run_id: str | None) -> TrackedRun:
     recording = open_recording(settings, tags, run_id)
-    return TrackedRun(recording.run_id, recording.experiment_id, recording.client, recording)
+    logged = frozenset((entry.key, entry.step) for known in recording.client.history.values() for entry in known)
+    return TrackedRun(recording.run_id, recording.experiment_id, recording.client, logged, recording)
 
 
 def _finish(run: TrackedRun | None) -> str | None:

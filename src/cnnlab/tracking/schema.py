@@ -64,6 +64,10 @@ class Tag(StrEnum):
     SETTINGS = "settings"  # digest of all settings but seed and place; only results carry it, trials do not
 
     COMMAND = "command"  # as a shell takes it
+    FOLDER = "folder"  # where its checkpoints and pictures are, on its host
+    RESUMED = "resumed"  # of a run that was gone on with: after which epochs, as '3, 7'
+    EXTENDS = "extends"  # the finished run whose training this one went on with
+    SLURM_JOB = "slurm.job"
     LIKE = "like"  # the run whose settings this one started from
     OVERRIDES = "overrides"  # what `python train.py` takes to repeat this run
     EXPERIMENT = "experiment"  # the recipe, where one was chosen
@@ -98,7 +102,7 @@ class Tag(StrEnum):
 
     TRIAL = "trial.number"
     TRIAL_STATE = "trial.state"  # of a trial: 'complete', 'pruned' or 'infeasible'; a failed one's run is FAILED
-    CONTINUES = "trial.continues"  # of a trial that went on where another one had been pruned
+    CONTINUES = "trial.continues"  # of a trial that went on where another one was pruned or had died
     DUPLICATE = "trial.duplicate_of"  # of a trial that took over another one's result
 
 
