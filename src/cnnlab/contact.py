@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch.distributed
 
 from cnnlab.living import is_dead, machine, this_process
-from cnnlab.signals import SIGNALS
+from cnnlab.signals import numbers
 
 GONE = "the first process of this training (pid {} on {}) is gone"
 
@@ -50,7 +50,7 @@ class Contact(pl.Callback):
         self.handlers: dict[int, object] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        self.handlers = {number: signal.getsignal(number) for number in numbers()}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.first = trainer.strategy.broadcast(self.first)

@@ -92,7 +92,10 @@ def train(job: Job) -> Result | None:
             console.print(line, soft_wrap=True, markup=False)
         introduce(run, plan)
         listeners = [EpochLines(plan.trainer.max_epochs)]
-        with keeping_best(run, plan), several(plan, run, job.folder, job.own_folder, state=state and state.file):
+        with (
+            keeping_best(run, plan),
+            several(plan, run, job.folder, job.own_folder, state=state.file if state else None),
+        ):
             result = train_and_test(run, plan, job.folder, listeners, job.own_folder, continued=continued)
 
     result = replace(result, model_uri=result.model_uri or run.model_uri, waits=run.waits)

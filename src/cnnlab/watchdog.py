@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cnnlab.signals import SIGNALS
+from cnnlab.signals import numbers
 
 POLL = 0.5  # seconds
 GRACE = 10.0  # seconds the main thread has to end by itself
@@ -35,7 +35,7 @@ def watchdog(
         number, since = None, None
         while not done.is_set():
             if select.select([reader], [], [], POLL)[0]:
-                arrived = [item for item in reader.recv(64) if item in SIGNALS]
+                arrived = [item for item in reader.recv(64) if item in numbers()]
                 number = arrived[-1] if arrived else number
             reason = signal.Signals(number).name if number else lost()
             if reason is None or not waits():
