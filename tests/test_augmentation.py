@@ -222,7 +222,7 @@ def test_averaged_weights_are_the_ones_validated_kept_and_tested(tmp_path):
     assert trained.returncode == 0, trained.stderr
     said = dict(line.split(maxsplit=1) for line in trained.stdout.splitlines() if line.startswith("test/"))
     validated = trained.stdout.split("epoch 2/2")[1].split("val/")[1].split("acc ")[1].split()[0]
-    (checkpoint,) = tmp_path.glob("outputs/*/*/checkpoints/*.ckpt")
+    (checkpoint,) = tmp_path.glob("outputs/*/*/checkpoints/epoch_*.ckpt")
     for split, expected in (("test", said["test/acc"]), ("val", validated)):
         measured = run(tmp_path, "evaluate.py", f"checkpoint={checkpoint}", f"split={split}", "figures.enabled=false")
         assert measured.returncode == 0, measured.stderr

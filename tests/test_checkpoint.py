@@ -33,7 +33,7 @@ class Thin(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def checkpoint(trained) -> Path:
-    (file,) = trained.folder.glob("outputs/*/*/checkpoints/*.ckpt")
+    (file,) = trained.folder.glob("outputs/*/*/checkpoints/epoch_*.ckpt")
     return file
 
 
@@ -167,7 +167,7 @@ class TestOwn:
         quick = ("trainer.max_epochs=1", "figures.enabled=false", "tracking.log_model=false")
         done = run(tmp_path, "train.py", *mine, *quick)
         assert done.returncode == 0, done.stderr
-        (file,) = tmp_path.glob("outputs/*/*/checkpoints/*.ckpt")
+        (file,) = tmp_path.glob("outputs/*/*/checkpoints/epoch_*.ckpt")
         assert "model._target_='thin.Thin'; if you trust" in refusal(file)
         with pytest.raises(UsageError, match=r"model\.width=9, trained with 8"):
             load_saved(file, Choice.model_validate({"name": "thin", "_target_": "thin.Thin", "width": 9}))

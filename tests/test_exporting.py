@@ -39,7 +39,7 @@ class Branching(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def saved(trained):
-    (file,) = trained.folder.glob("outputs/*/*/checkpoints/*.ckpt")
+    (file,) = trained.folder.glob("outputs/*/*/checkpoints/epoch_*.ckpt")
     return load_saved(file)
 
 

@@ -142,7 +142,7 @@ class TestRecord:
         mlflow.set_tracking_uri(trained.uri)
         (model,) = mlflow.search_logged_models([trained.run.info.experiment_id], output_format="list")
         predictor, graph = mlflow.pyfunc.load_model(model.model_uri), mlflow.pytorch.load_model(model.model_uri)
-        (file,) = (trained.folder / "outputs").glob("*/*/checkpoints/*.ckpt")
+        (file,) = (trained.folder / "outputs").glob("*/*/checkpoints/epoch_*.ckpt")
         data = loaded("digits")
         network = load_saved(file).classifier.network
         for size in (1, 2, 7):

@@ -162,4 +162,4 @@ def test_a_checkpoint_callback_of_ones_own_writes_into_the_runs_folder(tmp_path,
     own = ["+callbacks.mine._target_=pytorch_lightning.callbacks.ModelCheckpoint", "+callbacks.mine.save_last=true"]
     quick = ("model=dnn", "trainer.max_epochs=1", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db")
     fit(make_plan(settings(*quick, *own), tmp_path / "run"), [])
-    assert list(tmp_path.rglob("last.ckpt")) == [tmp_path / "run" / "cnnlab" / "checkpoints" / "last.ckpt"]
+    assert (tmp_path / "run" / "cnnlab" / "checkpoints" / "last.ckpt").is_file()

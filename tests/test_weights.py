@@ -25,7 +25,7 @@ NORMALIZED = ("model=simple_cnn", "model.filters=[4,8]", "model.normalization=ba
 
 @pytest.fixture(scope="module")
 def saved(trained):
-    (file,) = trained.folder.glob("outputs/*/*/checkpoints/*.ckpt")
+    (file,) = trained.folder.glob("outputs/*/*/checkpoints/epoch_*.ckpt")
     return load_saved(file)
 
 

@@ -91,7 +91,7 @@ def test_a_run_draws_logs_and_rebuilds_one_by_its_name_alone(tmp_path):
     done = run(tmp_path, "train.py", *arch, "trainer.max_epochs=1", "figures.diagram=false")
     assert done.returncode == 0, done.stderr
     assert "shufflenet_v2_x0_5: first convolution for 1 channels" in done.stdout
-    (file,) = tmp_path.glob("outputs/*/*/checkpoints/*.ckpt")
+    (file,) = tmp_path.glob("outputs/*/*/checkpoints/epoch_*.ckpt")
     saved = load_saved(file)
     assert saved.description.model == TorchVision(
         name="shufflenet_v2_x0_5", network="torchvision", arch="shufflenet_v2_x0_5"

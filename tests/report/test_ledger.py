@@ -136,7 +136,7 @@ def test_a_reading_is_kept_before_it_takes_place(tmp_path):
 def test_training_and_evaluation_by_run_and_by_file_are_readings_of_the_same_settings(trained, tmp_path):
     here = tmp_path / "copy"
     shutil.copytree(trained.folder, here)
-    (file,) = here.glob("outputs/*/*/checkpoints/*.ckpt")
+    (file,) = here.glob("outputs/*/*/checkpoints/epoch_*.ckpt")
     for named in (f"run={trained.run.info.run_id}", f"checkpoint='{file}'"):
         done = run(here, "evaluate.py", named, "figures.enabled=false")
         assert done.returncode == 0, done.stderr

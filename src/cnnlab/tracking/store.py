@@ -223,7 +223,7 @@ def reserved_space(uri: str) -> Iterator[Callable[[], None]]:
         try:
             held.write(b"\0" * RESERVE)
             held.flush()
-            yield lambda: reserve.unlink(missing_ok=True)
+            yield lambda: os.truncate(reserve, 0)  # an unlinked file that is open keeps its space
         finally:
             reserve.unlink(missing_ok=True)
 
