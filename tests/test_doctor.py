@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from cnnlab.doctor import datasets, devices, locked_versions
+from cnnlab.doctor import datasets, deliveries, devices, locked_versions
 from cnnlab.tracking.doctor import Verdict
+from cnnlab.tracking.journal import Kind, begin
 from data_makers import make_mnist_like, patch
 
 
@@ -33,3 +34,15 @@ def test_data_is_verified_and_what_is_missing_is_no_fault(tmp_path, monkeypatch)
 
 def test_devices_and_precisions_are_named():
     assert [found.what for found in devices()] == ["devices", "precision"]
+
+
+def test_what_waits_for_a_server_is_told_with_the_command_that_delivers_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert deliveries().said == "none waits for a server"
+    journal = begin("abc")
+    journal.append(Kind.BEGIN, run_id="", uri="http://nowhere", experiment="e", name="n", time=1, host="h", texts={})
+    assert deliveries().verdict is Verdict.OK, "the run is under way"
+    journal.release()
+    found = deliveries()
+    assert found.verdict is Verdict.WRONG
+    assert found.said.startswith("1 of 1 runs wait for their server in mlruns/undelivered; deliver them: ")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from cnnlab.slurm import requeue
 from commands import run
@@ -66,7 +67,7 @@ def same_checkpoints(folder: Path, other: Path, pattern: str) -> None:
     """Assert that two checkpoints say the same of weights, average, optimizer, schedule, callbacks, random numbers."""
     one, two = checkpoint(folder, pattern), checkpoint(other, pattern)
     for key in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "epoch"):
-        assert repr(flat(one[key])) == repr(flat(two[key])), key
+        assert repr(flat(one.get(key))) == repr(flat(two.get(key))), key
     kept = [content["callbacks"]["LastCheckpoint"]["random"] for content in (one, two)]
     assert repr(flat(kept[0])) == repr(flat(kept[1]))
 
@@ -175,6 +176,39 @@ def test_without_any_state_the_run_begins_anew_in_itself(whole, killed):
     assert "none of its epochs had ended, it begins anew" in done.stdout
     assert only_history(folder) == only_history(whole)
     same_checkpoints(folder, whole, "epoch_12*")
+
+
+class Hostile:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, place: Path):
+        self.place = place
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.place),)
+
+
+def test_a_state_that_somebody_has_exchanged_runs_no_code(whole, killed):
+    folder, run_id = killed
+    for file in folder.glob("outputs/*/*/checkpoints/*last.ckpt"):
+        torch.save({"callbacks": Hostile(folder / "executed")}, file)
+    done = run(folder, "train.py", f"resume={run_id}")
+    assert done.returncode == 0 and "cannot be read" in done.stdout
+    assert not (folder / "executed").exists()
+    assert only_history(folder) == only_history(whole)
+
+
+def test_other_images_are_refused(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(12):
+            colour = number * 20 if name == "a" else 255 - number * 20
+            Image.new("L", (8, 8), colour).save(tmp_path / "photos" / name / f"{number}.png")
+    given = ["dataset=image_folder", "dataset.path=photos", "dataset.name=mine", *GIVEN]
+    assert run(tmp_path, "train.py", *given, stop=(signal.SIGKILL, AFTER_TWO, 0.0)).returncode == -signal.SIGKILL
+    (run_id,) = status(tmp_path)
+    Image.new("L", (8, 8), 77).save(tmp_path / "photos" / "a" / "new.png")
+    assert f"resume={run_id} was trained on other images of mine" in refused(tmp_path, f"resume={run_id}")
 
 
 def test_a_finished_run_is_extended_by_another_one_that_is_what_a_longer_one_would_be(tmp_path):

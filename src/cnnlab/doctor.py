@@ -17,8 +17,9 @@ from cnnlab.errors import UsageError
 from cnnlab.job import compose_job
 from cnnlab.settings.dataset import ARCHIVES, Archive
 from cnnlab.settings.read import read, resolve
-from cnnlab.start import CHECKOUT
+from cnnlab.start import CHECKOUT, typed
 from cnnlab.tracking.doctor import Finding, Verdict, examine
+from cnnlab.tracking.journal import UNDELIVERED, journals
 from cnnlab.tracking.store import default_uri
 
 NAMED = 4  # packages named in a line
@@ -41,10 +42,25 @@ def doctor(uri: str | None = None) -> int:
 def findings(uri: str) -> Iterator[Finding]:
     """Yield a finding for each thing that is looked at."""
     yield from examine(uri)
+    yield deliveries()
     if CHECKOUT:
         yield locked_versions(CHECKOUT / "requirements.lock")
     yield from devices()
     yield from datasets()
+
+
+def deliveries() -> Finding:
+    """Look for what waits for a server; what a run that is under way writes is none of it."""
+    left = []
+    for journal in journals():
+        if journal.take():
+            journal.release()
+            left.append(journal)
+    if not left:
+        return Finding("deliveries", "none waits for a server")
+    count = sum(journal.waiting() for journal in left)
+    said = f"{count} of {len(left)} runs wait for their server in {UNDELIVERED}; deliver them: {typed('sync')}"
+    return Finding("deliveries", said, Verdict.WRONG)
 
 
 def locked_versions(lock: Path) -> Finding:

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from cnnlab.tracking.schema import Tag
-from commands import ROOT, environment
+from commands import ROOT, environment, run
+from test_resuming import only_history, same_checkpoints
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +131,26 @@ def test_torchrun_with_another_number_of_devices_is_refused_in_one_line(tmp_path
         "give trainer.devices=2 trainer.num_nodes=1"
     ]
     assert node.returncode != 0 and not list(tmp_path.iterdir())
+
+
+def test_a_training_on_two_processes_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    given = [*PARTS, "trainer.max_epochs=12", "regularization.dense_dropout=0.3", "augmentation=shift"]
+    assert run(whole, "train.py", *given).returncode == 0
+    stop = (signal.SIGKILL, "outputs/*/*/checkpoints/epoch_02*", 0.0)
+    assert run(killed, "train.py", *given, stop=stop).returncode == -signal.SIGKILL
+    client = mlflow.MlflowClient(f"sqlite:///{killed}/mlruns/mlflow.db")
+    deadline = time.monotonic() + SOON
+    while (found := client.search_runs(["1"])[0]).info.status == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert found.info.status == "FAILED", "the other process has ended it"
+    done = run(killed, "train.py", f"resume={found.info.run_id}")
+    assert done.returncode == 0, done.stderr
+    assert "of 12 are done" in done.stdout and done.stdout.count("epoch 12/12") == 1
+    assert only_history(killed) == only_history(whole)
+    same_checkpoints(killed, whole, "epoch_12*")
 
 
 def free_port() -> int:

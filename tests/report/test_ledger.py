@@ -15,6 +15,7 @@ from cnnlab.report.read import read_store
 from cnnlab.tracking.ledger import Reading, record
 from cnnlab.tracking.store import prepare
 from commands import loaded, run
+from tracking_server import Server
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +145,22 @@ def test_training_and_evaluation_by_run_and_by_file_are_readings_of_the_same_set
     assert sorted(item.door for item in found)[-1] == "train" and len(found) >= 3
     (only,) = {(item.test, item.settings, item.images) for item in found}
     assert only == (loaded("digits").test_digest, trained.run.data.tags["settings"], 360)
+
+
+@pytest.mark.slow
+def test_readings_land_on_a_server_and_are_counted_from_there(tmp_path):
+    server = Server(tmp_path)
+    server.start()
+    try:
+        here = tmp_path / "here"
+        here.mkdir()
+        given = ["model=dnn", "trainer.max_epochs=1", "figures.enabled=false", "tracking.log_model=false"]
+        for door, overrides in (("train.py", given), ("evaluate.py", ["run=last", "figures.enabled=false"])):
+            done = run(here, door, *overrides, MLFLOW_TRACKING_URI=server.uri)
+            assert done.returncode == 0, done.stderr
+        found = read_store(server.uri)
+        assert [item.door for item in found.readings] == ["train", "evaluate"]
+        (account,) = accounts(found.readings)
+        assert account.readings == 2
+    finally:
+        server.kill()
