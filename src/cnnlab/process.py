@@ -198,7 +198,9 @@ def visible_devices(accelerator: str) -> list[str]:
     return given.split(",") if given else [str(index) for index in range(torch.cuda.device_count())]
 
 
-def share(index: int, threads: int, devices: list[str]) -> dict[str, str]:
-    """Return the environment that gives worker `index` its CPU threads and, in turn, one of the GPUs."""
+def share(index: int, threads: int, devices: list[str], group: int = 1) -> dict[str, str]:
+    """Return the environment that gives worker `index` its CPU threads and, in turn, a group of the GPUs."""
     limits = {LIMIT: str(threads), "MKL_NUM_THREADS": str(threads)}
-    return limits | ({"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]} if devices else {})
+    places = range(index * group, (index + 1) * group)
+    own = list(dict.fromkeys(devices[place % len(devices)] for place in places)) if devices else []
+    return limits | ({"CUDA_VISIBLE_DEVICES": ",".join(own)} if own else {})

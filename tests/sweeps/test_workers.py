@@ -18,6 +18,8 @@ def test_threads_are_divided_and_devices_handed_out_in_turn():
     shares = [share(index, 3, ["0", "GPU-5"]) for index in range(3)]
     assert [given["CUDA_VISIBLE_DEVICES"] for given in shares] == ["0", "GPU-5", "0"]
     assert {given["OMP_NUM_THREADS"] for given in shares} == {"3"}
+    groups = [share(index, 3, ["0", "1", "2", "3"], 2)["CUDA_VISIBLE_DEVICES"] for index in range(3)]
+    assert groups == ["0,1", "2,3", "0,1"]
     assert "CUDA_VISIBLE_DEVICES" not in share(0, 3, [])
 
 

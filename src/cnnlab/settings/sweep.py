@@ -33,6 +33,9 @@ class Sweep(Section):
     )
     n_trials: Count = Field(description="of the study in all, over every launch and machine")
     n_workers: Count = Field(description="processes on this machine")
+    devices_per_trial: Count = Field(
+        description="that each training is spread over, by ddp: a worker has a group of GPUs, or so many CPU processes"
+    )
     objective: Annotated[
         str | Names, Says("val/acc, val/loss, val/objective, val/NAME of metrics; or two, one a cost")
     ] = Field(

@@ -91,8 +91,10 @@ def read_order(job: Job) -> Order:
 
     Builds the network at both ends of every searched range. Raises UsageError with every problem found.
     """
+    whole = resolve(job.config)
+    asked = examine(Trainer, section(whole, "trainer")).settings
+    job = spread(job, section(whole, "sweep").get("devices_per_trial"))
     config, folder = job.config, job.folder
-    whole = resolve(config)
     base = OmegaConf.create({key: node for key, node in config.items_ex(resolve=False) if key not in SWEEP_SECTIONS})
     values = resolve(base)
     sweep = examine(Sweep, {"name": default_name(job, values), **given(section(whole, "sweep"))}, "sweep.")
@@ -112,8 +114,7 @@ def read_order(job: Job) -> Order:
             "tracking.offline=true is for train.py: a sweep reads its runs again; leave it out, or keep them on this "
             "machine with tracking.uri=sqlite:///FILE"
         )
-    trainer = examine(Trainer, section(values, "trainer")).settings
-    problems += check_devices(trainer, "sweep.n_workers") if trainer else []
+    problems += check_devices(asked, "sweep.n_workers", "sweep.devices_per_trial") if asked else []
     if training and sweep.settings and sweep.settings.folds and training.dataset.validation.method != "fold":
         problems.append("sweep.folds=true needs dataset.validation.method=fold")
     goals = None
@@ -181,11 +182,28 @@ def adapted(order: Order) -> Order:
     return replace(order, settings=settings, pruner=pruner, notes=tuple(notes))
 
 
-def check_devices(trainer: Trainer, workers: str) -> list[str]:
-    """Return what is wrong with a trainer that would spread one training over devices that `workers` share out."""
+def spread(job: Job, devices: object) -> Job:
+    """Return the job whose trainings are spread over so many devices; more than one makes settings of it."""
+    if not isinstance(devices, int) or isinstance(devices, bool) or devices < 2:
+        return job
+    config = job.config.copy()
+    wanted: dict[str, object] = {"trainer.devices": devices}
+    if OmegaConf.select(config, "trainer.strategy") == "auto":
+        wanted["trainer.strategy"] = "ddp"
+    for key, value in wanted.items():
+        OmegaConf.update(config, key, value)
+    return replace(job, config=config, overrides=(*job.overrides, *(f"{key}={wanted[key]}" for key in wanted)))
+
+
+def check_devices(trainer: Trainer, workers: str, groups: str | None = None) -> list[str]:
+    """Return what is wrong with a trainer that would spread one training over devices that `workers` share out.
+
+    `groups` is the setting that gives each training several, where there is one.
+    """
+    several = f"; {groups}={trainer.devices} gives each training a group of its own" if groups else ""
     return [
         f"trainer.{key}={value!r}: every training is on one device, the others take other trainings; "
-        f"trainer.{key} takes 1, and {workers} the number of devices"
+        f"trainer.{key} takes 1, and {workers} the number of devices{several if key == 'devices' else ''}"
         for key, value in (("devices", trainer.devices), ("num_nodes", trainer.num_nodes))
         if value not in (1, "1", "auto")
     ]

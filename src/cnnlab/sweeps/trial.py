@@ -19,6 +19,7 @@ from cnnlab import process
 from cnnlab.beginning import settings_tags
 from cnnlab.last_checkpoint import UNREADABLE, State, read_state
 from cnnlab.plan import Plan, make_plan, read_training
+from cnnlab.ranks import several
 from cnnlab.settings.base import flatten
 from cnnlab.settings.commands import FOLD, Tracking
 from cnnlab.settings.read import read, resolve
@@ -133,7 +134,8 @@ class Task:
             trial.set_user_attr(STATE, str(plan.last.file))
             state = self.go_on(trial, run, earlier, watch)
         try:
-            watch.seconds = fit(plan, [watch], state)
+            with several(plan, run, self.setup.folder, self.setup.own_folder, test=False):
+                watch.seconds = fit(plan, [watch], state)
         except Exception:
             plan.last.file.unlink(missing_ok=True)  # it would fail again
             raise

@@ -10,6 +10,7 @@ import optuna
 from cnnlab import process
 from cnnlab.beginning import start_tags
 from cnnlab.plan import make_plan, read_training
+from cnnlab.ranks import several
 from cnnlab.settings.base import LARGEST_SEED
 from cnnlab.settings.read import resolve
 from cnnlab.start import typed
@@ -72,7 +73,8 @@ def train_result(
     }
     with open_run(settings.tracking, start_tags(plan) | known | dict(tags)) as run:
         trial.set_user_attr(RUN, run.run_id)
-        result = train_and_test(run, plan, folder, own_folder=setup.own_folder, door=door)
+        with several(plan, run, folder, setup.own_folder):
+            result = train_and_test(run, plan, folder, own_folder=setup.own_folder, door=door)
         shown = measures_shown(result, plan)
         trial.set_user_attr(RESULT, shown)
     return result, shown

@@ -48,11 +48,12 @@ class WorkerPool:
     def start(self, index: int, *, reseed: bool) -> None:
         """Start worker `index` in a session of its own: Ctrl-C reaches the launch alone, which ends its workers."""
         log = self.log_file(index).open("ab")
-        threads = share_of_cores(self.size)
+        group = self.order.sweep.devices_per_trial
+        threads = share_of_cores(self.size * group)
         # The same code as the launch's, also where that is a checkout and another version is installed.
         path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
         own = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
-        environment = os.environ | share(index, threads, self.devices) | own
+        environment = os.environ | share(index, threads, self.devices, group) | own
         process = subprocess.Popen(
             [sys.executable, "-m", "cnnlab.sweeps.worker"],
             stdin=subprocess.PIPE,
