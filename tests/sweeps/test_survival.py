@@ -84,8 +84,15 @@ def test_a_killed_sweep_continues_to_exactly_its_total(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_ends_the_sweep_with_one_line_and_no_trial_is_lost(tmp_path):
-    with small_disk(tmp_path, "2500k") as resize:
-        said = run(tmp_path, "sweep.n_trials=2000", "sweep.n_workers=2", code=1)
+    with small_disk(tmp_path, "60m") as resize:
+        process = start(tmp_path, "sweep.n_trials=2000", "sweep.n_workers=2")
+        while not finished(tmp_path) and process.poll() is None:
+            time.sleep(0.1)
+        with suppress(OSError), (tmp_path / "ballast").open("wb", buffering=0) as ballast:
+            while ballast.write(b"0" * 65536) == 65536:
+                pass
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 1, said
         assert "Traceback" not in said
         assert said.splitlines()[-1].startswith("error: the disk is full")
         resize("100m")
