@@ -142,7 +142,7 @@ def test_what_hydra_cannot_compose_is_one_line_and_exit_code_2(tmp_path, overrid
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("key", ["+epochs=3", "+resume=last", "+ckpt_path=x", "+callbacks.timer=1"])
+@pytest.mark.parametrize("key", ["+epochs=3", "+continue=last", "+ckpt_path=x", "+callbacks.timer=1"])
 def test_a_key_added_with_a_plus_is_refused(tmp_path, key):
     (line,) = problems(tmp_path, key)
     assert line.startswith(f"{key[1:].split('=')[0]} is no setting; allowed: ")

@@ -253,7 +253,7 @@ def test_a_run_that_the_server_has_not_is_refused(proxy):
 
 def test_a_run_whose_process_is_gone_is_ended_by_sync(proxy):
     recording = open_recording(settings(proxy), {}, None)
-    run = TrackedRun(recording.run_id, recording.experiment_id, recording.client, recording)
+    run = TrackedRun(recording.run_id, recording.experiment_id, recording.client, recording=recording)
     proxy.mode = "closed"
     tell(run)
     release(run)
