@@ -166,7 +166,7 @@ class TestPages:
 
     @staticmethod
     def saved(trained):
-        (checkpoint,) = trained.folder.glob("outputs/**/*.ckpt")
+        (checkpoint,) = trained.folder.glob("outputs/**/epoch_*.ckpt")
         return load_saved(checkpoint)
 
 
