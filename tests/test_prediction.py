@@ -137,7 +137,7 @@ class TestPages:
         assert agreeing["auto"] >= 13 and agreeing["false"] <= 6, "three epochs have taught it not too much"
 
     def test_a_tight_image_is_not_touched(self, trained, pages):
-        saved, settings = self.saved(trained), SimpleNamespace(invert="auto", center="auto")
+        saved, settings = self.saved(trained), SimpleNamespace(invert="auto", center="auto", max_pixels=10**7)
         for path in sorted(pages.glob("*_tight.png")):
             look = look_at(path, saved, settings, frame_of(saved, "auto"))
             assert not look.centered and not look.inverted
@@ -147,7 +147,7 @@ class TestPages:
         saved = self.saved(trained)
         dark, light = pages / "01_page.png", pages / "03_page.png"
         for path, invert, found in ((dark, True, True), (light, False, True), (dark, False, False)):
-            look = look_at(path, saved, SimpleNamespace(invert=invert, center="auto"), frame_of(saved, "auto"))
+            look = look_at(path, saved, SimpleNamespace(invert=invert, center="auto", max_pixels=10**7), frame_of(saved, "auto"))
             assert look.centered is found and look.empty is not found
 
     def test_photos_are_never_centred(self, trained):
