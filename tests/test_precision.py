@@ -115,10 +115,10 @@ def test_the_test_is_that_of_the_checkpoint_in_float32(tmp_path, precision):
 
 def test_the_model_in_mlflow_answers_as_the_test_of_a_network_in_bfloat16_says(tmp_path):
     plan = small_plan(tmp_path, "bf16-true")
-    with open_run(plan.settings.tracking, {}):
+    with open_run(plan.settings.tracking, {}) as run:
         fit(plan, [])
         tested, _ = best_tested(plan)
-        address = keep_model(plan)
+        address = keep_model(run, plan)
     mlflow.set_tracking_uri(plan.settings.tracking.uri)  # whatever the test before this one has left
     probabilities = mlflow.pyfunc.load_model(address).predict(plan.data.test_images.numpy())
     right = probabilities[np.arange(len(probabilities)), plan.data.test_labels.numpy()]

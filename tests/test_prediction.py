@@ -147,7 +147,9 @@ class TestPages:
         saved = self.saved(trained)
         dark, light = pages / "01_page.png", pages / "03_page.png"
         for path, invert, found in ((dark, True, True), (light, False, True), (dark, False, False)):
-            look = look_at(path, saved, SimpleNamespace(invert=invert, center="auto", max_pixels=10**7), frame_of(saved, "auto"))
+            look = look_at(
+                path, saved, SimpleNamespace(invert=invert, center="auto", max_pixels=10**7), frame_of(saved, "auto")
+            )
             assert look.centered is found and look.empty is not found
 
     def test_photos_are_never_centred(self, trained):

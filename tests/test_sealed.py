@@ -63,7 +63,12 @@ class TestData:
         plain = load(folder(tmp_path))
         opened = []
         read_image = files.read_image
-        monkeypatch.setattr(files, "read_image", lambda path, *rest: opened.append(path) or read_image(path, *rest))
+
+        def read(path, *rest, **limit):
+            opened.append(path)
+            return read_image(path, *rest, **limit)
+
+        monkeypatch.setattr(files, "read_image", read)
         sealed = load(folder(tmp_path, sealed=True))
         assert torch.equal(sealed.train_images, plain.train_images)
         assert (len(sealed.test_labels), sealed.test_keys) == (0, plain.test_keys)
