@@ -44,7 +44,18 @@ FLOORS = (
     ("compose",),
     ("settings", "multirun"),
     ("metrics", "job", "options", "batch_norm", "watchdog", "last_checkpoint"),
-    ("signals", "quoting", "process", "errors", "start", "own_path", "tracking.schema", "answering", "living"),
+    (
+        "signals",
+        "quoting",
+        "process",
+        "errors",
+        "start",
+        "own_path",
+        "tracking.schema",
+        "answering",
+        "living",
+        "durable",
+    ),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -23,16 +23,13 @@ COMMANDS = {
     "sync": "deliver what runs have left on this machine for a tracking server",
     "doctor": "examine store, packages, devices and data; each problem with its remedy",
 }
-TAKEN = "CNNLAB_COMMAND"  # which command the processes are that Lightning starts for further devices
 
 
 def main() -> NoReturn:
     """Run the command that the first argument names."""
     os.environ.setdefault(STYLE, "package")
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if command not in COMMANDS and TAKEN in os.environ:
-        command = os.environ[TAKEN]  # Lightning repeats the arguments, without the command that was taken from them
-    elif command in COMMANDS:
+    if command in COMMANDS:
         del sys.argv[1]
     if command in ("--help", "-h", "help"):
         print("\n".join(["usage: cnnlab COMMAND [KEY=VALUE ...]", "", *_listed(), "", _more()]))
@@ -43,7 +40,6 @@ def main() -> NoReturn:
     if command not in COMMANDS:
         print(f"error: {unknown('command', command, COMMANDS)}", file=sys.stderr)
         sys.exit(2)
-    os.environ[TAKEN] = command
     _run(command)
 
 

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cnnlab.classifier import Classifier
 from cnnlab.data.scaling import Scaling
-from cnnlab.errors import UsageError, one_line
+from cnnlab.errors import UNREADABLE, UsageError, one_line
 from cnnlab.job import Job
 from cnnlab.networks import build_network
 from cnnlab.settings.base import Own
@@ -22,7 +22,7 @@ from cnnlab.settings.model import Model
 from cnnlab.settings.read import read, resolve
 from cnnlab.tracking.find import download_checkpoint, find_run, open_client
 from cnnlab.tracking.history import History, epoch_history
-from cnnlab.weights import UNREADABLE, read_data
+from cnnlab.weights import read_data
 
 # What format 1 wrote instead of the names of networks.
 OLD_TARGETS = {"cnnlab.models.ConvNet": "convnet", "cnnlab.models.MLP": "mlp"}

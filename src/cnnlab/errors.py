@@ -7,8 +7,11 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pickle import UnpicklingError
 from typing import ParamSpec, TypeVar
 
+# What torch and zipfile raise for files that are damaged, foreign or hostile.
+UNREADABLE = (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError)
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
 Arguments = ParamSpec("Arguments")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TypedDict
 
 import numpy as np
@@ -17,12 +15,12 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import distributed
 
-from cnnlab.errors import one_line
+from cnnlab.durable import sync
+from cnnlab.errors import UNREADABLE, one_line
 
 LAST, BEFORE = "last.ckpt", "before_last.ckpt"
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # of what ModelCheckpoint remembers
 OURS = (LAST, BEFORE)  # in a folder of checkpoints, beside the best one
-UNREADABLE = (OSError, EOFError, RuntimeError, UnpicklingError, KeyError, TypeError, ValueError)
 
 
 class RandomNumbers(TypedDict):
@@ -150,17 +148,6 @@ class LastCheckpoint(pl.Callback):
             raise
         finally:
             self.writing = False
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or what a folder lists, is on the disk."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows opens no folders
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def find_state(folder: Path) -> tuple[State | None, list[str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Mapping
 
 from omegaconf import OmegaConf
 
@@ -18,11 +17,11 @@ from cnnlab.tracking.schema import Tag
 BEFORE_END = 120  # seconds: a SIGTERM that comes so shortly before the job's end is SLURM's, not somebody's scancel
 
 
-def job_id(environment: Mapping[str, str] = os.environ) -> str | None:
+def job_id() -> str | None:
     """Return the id of the SLURM job that this process belongs to, as `scontrol` takes it; None outside of one."""
-    if "SLURM_ARRAY_JOB_ID" in environment:
-        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment.get('SLURM_ARRAY_TASK_ID', '0')}"
-    return environment.get("SLURM_JOB_ID")
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ.get('SLURM_ARRAY_TASK_ID', '0')}"
+    return os.environ.get("SLURM_JOB_ID")
 
 
 def requeued_run(job: Job) -> str | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from mlflow.exceptions import MlflowException
 
-from cnnlab.errors import Diverged
-from cnnlab.last_checkpoint import OURS, UNREADABLE
+from cnnlab.errors import UNREADABLE, Diverged
+from cnnlab.last_checkpoint import OURS
 from cnnlab.plan import Plan
 from cnnlab.signals import Interruption, deferred
 from cnnlab.slurm import requeue

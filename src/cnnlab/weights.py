@@ -13,13 +13,11 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor, nn
 
-from cnnlab.errors import UsageError, nearest, one_line
+from cnnlab.errors import UNREADABLE, UsageError, nearest, one_line
 from cnnlab.models import layer_name
 from cnnlab.tracking.find import download_checkpoint, open_client, run_with_id
 
 KEY = "init_from"
-# What torch and zipfile raise for files that are damaged, foreign or hostile.
-UNREADABLE = (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError)
 RUN_ID = re.compile(r"[0-9a-f]{6,32}")
 FILES = ("*.ckpt", "*.pt", "*.pth")
 SHOWN = 6  # names in a line

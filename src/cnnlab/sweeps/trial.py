@@ -17,7 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab import process
 from cnnlab.beginning import settings_tags
-from cnnlab.last_checkpoint import UNREADABLE, State, read_state
+from cnnlab.errors import UNREADABLE
+from cnnlab.last_checkpoint import State, read_state
 from cnnlab.plan import Plan, make_plan, read_training
 from cnnlab.ranks import several
 from cnnlab.settings.base import flatten

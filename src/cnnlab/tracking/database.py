@@ -6,13 +6,13 @@ MLflow makes its tables in some seventy steps. Torn between two of them, the dat
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnlab.durable import sync
 from cnnlab.errors import UsageError, disk_is_full, one_line
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def make(file: Path, fill: Callable[[sqlalchemy.Engine], object]) -> None:
         return
     with _beside(file) as beside:
         _run(beside, fill)
-        _sync(beside)
+        sync(beside)
         beside.replace(file)
-        _sync(file.parent)
+        sync(file.parent)
 
 
 def is_there(file: Path) -> bool:
@@ -153,7 +153,7 @@ def _migrate(file: Path, before: str | None) -> None:
         kept = file.with_name(KEPT.format(file.name, before))
         with closing(sqlite3.connect(kept)) as copy:
             connection.backup(copy)
-        _sync(kept)
+        sync(kept)
         try:
             _run(beside, _upgrade_db)
             if connection.execute("PRAGMA data_version").fetchone() != version:
@@ -207,12 +207,3 @@ def _beside(file: Path) -> Iterator[Path]:
         yield _unfinished(file)
     finally:
         remove_unfinished(file)
-
-
-def _sync(path: Path) -> None:
-    """Let a file, or the names in a folder, outlast a loss of power."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from cnnlab.durable import sync
+
 UNDELIVERED = Path("mlruns/undelivered")  # below the folder that a command runs in
 LINES, ACKNOWLEDGED, FILES, LOCK = "journal.jsonl", "acknowledged.json", "files", ".lock"
 
@@ -124,8 +126,7 @@ class Journal:
             shutil.copyfile(source, kept)
         for file in [kept, *kept.rglob("*")]:
             if file.is_file():
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
+                sync(file)
         return str(kept.relative_to(self.folder))
 
     def path(self, kept: object) -> Path:

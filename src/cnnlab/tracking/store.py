@@ -21,7 +21,7 @@ from filelock import FileLock
 from cnnlab.errors import UsageError, disk_is_full, one_line
 from cnnlab.start import typed
 from cnnlab.tracking import database, moved
-from cnnlab.tracking.reach import check_reachable
+from cnnlab.tracking.reach import check_reachable, is_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -59,7 +59,7 @@ def default_uri() -> str:
 def page_of(uri: str, experiment_id: str, run_id: str) -> str:
     """Return how to open a run in MLflow's pages; without the mode they open as those of a chat application."""
     page = f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
-    if uri.startswith(("http://", "https://")):
+    if is_server(uri):
         return f"{uri.rstrip('/')}/{page}"
     return f"{typed('ui')}, then http://127.0.0.1:5000/{page}"
 

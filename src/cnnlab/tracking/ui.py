@@ -14,13 +14,14 @@ from cnnlab import process
 from cnnlab.cli import USAGE, tell
 from cnnlab.errors import UsageError, hidden
 from cnnlab.start import typed
+from cnnlab.tracking.reach import is_server
 from cnnlab.tracking.store import default_uri, prepare, settle, sqlite_file
 
 
 def serve(port: str) -> None:
     """Serve the store of MLFLOW_TRACKING_URI, or mlruns/, until interrupted; with a server there, say where it is."""
     uri = default_uri()
-    if uri.startswith(("http://", "https://")):
+    if is_server(uri):
         print(f"the runs are on a tracking server: open {hidden(uri)}")
         return
     check_port(port)
