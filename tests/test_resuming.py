@@ -227,6 +227,17 @@ def test_a_finished_run_is_extended_by_another_one_that_is_what_a_longer_one_wou
     assert history(extended)[second] == only_history(longer)
 
 
+def test_a_run_that_stopped_early_is_extended_too(tmp_path):
+    given = [*GIVEN, "callbacks=early_stopping", "callbacks.early_stopping.patience=0", "optimizer.lr=0.3"]
+    assert run(tmp_path, "train.py", *given, "scheduler=none", "trainer.max_epochs=50").returncode == 0
+    (first,) = status(tmp_path)
+    epochs = max(step for name, step, _ in only_history(tmp_path) if name == "train/loss")
+    assert epochs < 50
+    done = run(tmp_path, "train.py", f"resume={first}", "trainer.max_epochs=60")
+    assert done.returncode == 0, done.stderr
+    assert f"epoch {epochs + 1:2}/60" in done.stdout
+
+
 def test_a_schedule_that_has_ended_is_not_extended(whole):
     (run_id,) = status(whole)
     said = refused(whole, f"resume={run_id}", "trainer.max_epochs=19")

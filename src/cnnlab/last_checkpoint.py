@@ -62,7 +62,7 @@ class LastCheckpoint(pl.Callback):
         self.epochs: dict[int, Mapping[str, float]] = {}
         self.seconds = 0.0  # of earlier parts of the training
         self.random: list[RandomNumbers] = []
-        self.extends = False  # whether a training that had ended goes on
+        self.extends = False  # whether another run goes on with a training that had ended
         self.writing = False
 
     def see(self, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -73,6 +73,7 @@ class LastCheckpoint(pl.Callback):
         """Begin with a state; Lightning loads the file itself."""
         self.epochs = {epoch: dict(metrics) for epoch, metrics in state.epochs.items()}
         self.seconds = state.seconds
+        self.extends = state.file.parent != self.file.parent  # each run has a folder of its own
 
     def state_dict(self) -> dict[str, object]:
         # Plain texts as names, or the file would hold a class and not be loaded.
