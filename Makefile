@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 MODEL := $(if $(filter model=% experiment=% resume=% like=%,$(ARGS)),,model=deep_cnn)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-faults ui report sync doctor lint format clean lock
+.PHONY: help train test test-faults ui report sync doctor bench lint format clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ sync: $(STAMP) ## deliver what runs have left here for a tracking server that wa
 
 doctor: $(STAMP) ## examine store, packages, devices and data, each problem with its remedy
 	@$(BIN)/python -m cnnlab.doctor
+
+bench: $(STAMP) ## compare with Keras, PyTorch and Lightning, by turns (ARGS="epochs --recipes dnn --epochs 3")
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check .

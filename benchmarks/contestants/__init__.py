@@ -1,0 +1,1 @@
+"""Those who train the same recipe, each a process of its own; `table.CONTESTANTS` lists them."""

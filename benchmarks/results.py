@@ -1,0 +1,73 @@
+"""Measures, prints, keeps what was found as JSON and as Markdown, and writes README.md's figures from what is kept."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+
+from benchmarks.machine import ROOT, machine
+
+RESULTS = ROOT / "benchmarks" / "results"
+ELSEWHERE = Path("outputs/benchmarks")
+README = ROOT / "README.md"
+BEGIN = "<!-- Written by `make bench` from benchmarks/results: change nothing by hand. -->\n"
+END = "<!-- As far as `make bench` writes. -->\n"
+NOTHING = "`make bench` has measured nothing here yet."
+
+
+def run(name: str, module: ModuleType, options: argparse.Namespace, command: str, folder: Path) -> None:
+    """Measure, print and keep; a benchmark on a GPU is kept beside that on the CPU."""
+    where = machine()
+    found = {"command": command, "machine": where, **module.measure(options)}
+    kept = name if getattr(options, "device", "cpu") == "cpu" else f"{name}_{options.device}"
+    text = "\n".join([*module.told(found), "", about(found)])
+    print(text, flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{kept}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (folder / f"{kept}.md").write_text(f"{text}\n", encoding="utf-8")
+    print(f"kept in {folder / kept}.json and .md\n", flush=True)
+
+
+def about(found: Mapping) -> str:
+    """Return the line that says where and how something was measured."""
+    where = found["machine"]
+    device = (
+        where["gpu"] if found.get("device") == "gpu" else f"{where['processor']} ({', '.join(where['instructions'])})"
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    return (
+        f"`{found['command']}`, {where['date']}: {device}; Python {where['python']}, {versions}; load {where['load']}."
+    )
+
+
+def figures(modules: Mapping[str, ModuleType], results: Path = RESULTS) -> str:
+    """Return what README.md says of all that was measured."""
+    parts = []
+    for name, module in modules.items():
+        for file in (results / f"{name}.json", results / f"{name}_gpu.json"):
+            if file.exists() and hasattr(module, "summary"):
+                found = json.loads(file.read_text(encoding="utf-8"))
+                parts.append("\n".join([*module.summary(found), "", about(found)]))
+    return "\n\n".join(parts or [NOTHING]) + "\n"
+
+
+def block_of(text: str) -> str:
+    """Return what stands between the marks."""
+    return text.partition(BEGIN)[2].partition(END)[0].strip("\n") + "\n"
+
+
+def write_readme(modules: Mapping[str, ModuleType]) -> None:
+    """Put the figures between the marks of README.md."""
+    text = README.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    README.write_text(f"{before}{BEGIN}\n{figures(modules)}\n{END}{after}", encoding="utf-8")
+
+
+def changed(given: argparse.Namespace, usual: argparse.Namespace) -> bool:
+    """Return whether options ask for less or other than the whole benchmark, on whatever device."""
+    ours: Iterable[str] = vars(usual).keys() - {"results", "device", "name"}
+    return any(getattr(given, key) != getattr(usual, key) for key in ours)

@@ -1,0 +1,62 @@
+"""`make bench`: what it measures, prints and keeps, and that README.md's figures are those that it found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from commands import ROOT, environment
+
+sys.path.append(str(ROOT))
+
+from benchmarks import results
+from benchmarks.benchmarks import BENCHMARKS
+
+
+def test_the_readmes_figures_are_those_that_make_bench_has_kept():
+    assert results.block_of(results.README.read_text(encoding="utf-8")) == results.figures(BENCHMARKS)
+
+
+@pytest.mark.slow
+def test_contestants_train_by_turns_and_one_that_cannot_be_had_is_told(tmp_path: Path):
+    """Keras cannot be had where no package can be fetched; the others go on without it."""
+    chosen = ["--recipes", "fashion_cnn", "--dataset", "digits", "--contestants", "keras,pytorch_tuned,cnnlab"]
+    offline = {"XDG_CACHE_HOME": str(tmp_path), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks",
+            "epochs",
+            *chosen,
+            "--epochs",
+            "3",
+            "--threads",
+            "1",
+            "--results",
+            str(tmp_path / "found"),
+        ],
+        cwd=ROOT,
+        env=environment(**offline),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found" / "epochs.json").read_text())
+    measured = found["recipes"]["fashion_cnn"]
+    assert "could not be installed" in measured["left_out"]["keras"]
+    assert f"Keras: left out, {measured['left_out']['keras']}" in done.stderr
+    assert list(measured["contestants"]) == ["pytorch_tuned", "cnnlab"]
+    for contestant in measured["contestants"].values():
+        assert len(contestant["epochs"]) == 3
+        assert all(epoch["seconds"] > 0 for epoch in contestant["epochs"])
+        assert contestant["epochs"][-1]["objective"] < contestant["epochs"][0]["objective"]
+    table = (tmp_path / "found" / "epochs.md").read_text()
+    assert table in done.stdout
+    assert "`fashion_cnn` on digits: 1,293 images, batches of 32, n = 3 epochs" in table
+    assert found["machine"]["processor"] in table
+    assert not (tmp_path / "outputs").exists()
