@@ -17,7 +17,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: more thre
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+import copied_stores  # noqa: E402
 from commands import run  # noqa: E402
+
+copied_stores.copy_stores()
 
 
 @dataclass(frozen=True)

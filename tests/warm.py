@@ -14,11 +14,17 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 
 LONGEST = 300  # seconds a command may take before it is killed
-PRELOADED = ("cnnlab.training", "cnnlab.evaluation", "cnnlab.prediction", "cnnlab.exporting")
+# The commands, and what they import on their way: a fork would import it each time.
+PRELOADED = (
+    *("cnnlab.training", "cnnlab.evaluation", "cnnlab.prediction", "cnnlab.exporting", "cnnlab.difference"),
+    *("cnnlab.sweeps.run", "cnnlab.verdicts.run", "alembic.command", "git", "IPython.core.interactiveshell"),
+    *("matplotlib.backends.backend_agg", "mlflow.pyfunc.scoring_server", "mlflow.pyfunc.loaders.responses_agent"),
+    *("mlflow.store.tracking.sqlalchemy_workspace_store", "networkx", "PIL.JpegImagePlugin"),
+    *("sklearn.datasets", "sklearn.model_selection", "torch._inductor.codecache", "torch.export._trace"),
+)
 
 
 class Warm:
@@ -54,6 +60,12 @@ def serve() -> None:
     """Import what all commands need, then fork for each line of standard input and tell its exit code."""
     for module in PRELOADED:
         __import__(module)
+    from mlflow.store.db.utils import _initialize_tables
+
+    import copied_stores
+
+    copied_stores.copy_stores()
+    copied_stores.made(_initialize_tables)
     answers = os.dup(1)
     for line in sys.stdin:
         order = json.loads(line)
@@ -104,7 +116,7 @@ def execute(order: dict) -> int:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()

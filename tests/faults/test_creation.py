@@ -19,10 +19,17 @@ from cnnlab.tracking import database
 from cnnlab.tracking.find import open_client, search
 from cnnlab.tracking.store import prepare, uri_of
 from commands import composed
+from copied_stores import make_by_steps
 
 # Seconds after the first file appeared: what is made takes about one.
 MOMENTS = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8)
 FIRST_SCHEMA = "451aebb31d03"  # of MLflow's first revision with a database
+
+
+@pytest.fixture(autouse=True)
+def by_steps(monkeypatch):
+    """Make databases as MLflow does, and not as copies."""
+    monkeypatch.setattr(database, "make", make_by_steps)
 
 
 def killed(work: Callable[[], object], folder: Path, moment: float) -> int | None:

@@ -4,47 +4,50 @@ from __future__ import annotations
 
 import random
 import signal
-from pathlib import Path
 
 import pytest
 
 from commands import run
-from test_resuming import GIVEN, only_history, same_checkpoints, status
+from test_resuming import GIVEN, history, only_history, same_checkpoints, status
 
 pytestmark = pytest.mark.slow
 
-KILLS = 30
-BEGUN = "mlruns/artifacts/*/*/artifacts/config.yaml"  # from here on there is something to go on with
+KILLS, EPOCHS = 30, 6
+LONGEST = 0.3  # seconds from the beginning of an epoch, or of what follows the last one
+
+
+def moment(source: random.Random, name: str) -> tuple[int, str, float]:
+    """Return a signal at a random moment from the first epoch on, when there is something to go on with, to the end."""
+    epoch = source.randrange(EPOCHS + 1)
+    begun = f"mlruns/artifacts/{name}/*/artifacts/config.yaml"
+    if epoch:
+        begun = f"{name}/outputs/a/b/checkpoints/epoch_{epoch:02}*"
+    return signal.SIGKILL, begun, source.uniform(0, LONGEST)
+
+
+def given(name: str) -> list[str]:
+    """Return the command of a training which has an experiment and a folder by itself: they share one store."""
+    where = [f"tracking.experiment_name={name}", f"hydra.run.dir={name}/outputs/a/b"]
+    return [*GIVEN, f"trainer.max_epochs={EPOCHS}", *where]
 
 
 def test_thirty_kills_at_random_moments_change_nothing(tmp_path):
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    assert run(whole, "train.py", *GIVEN).returncode == 0
-    (begun,) = whole.glob(BEGUN)
-    longest = max(file.stat().st_mtime for file in whole.rglob("*.npz")) - begun.stat().st_mtime
-    source = random.Random(12)
-    killed = 0
+    assert run(tmp_path, "train.py", *given("whole")).returncode == 0
+    whole, source, killed = only_history(tmp_path), random.Random(12), 0
     for number in range(2 * KILLS):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        stop = (signal.SIGKILL, BEGUN, source.uniform(0, longest))
-        code = run(folder, "train.py", *GIVEN, stop=stop).returncode
+        name = str(number)
+        code = run(tmp_path, "train.py", *given(name), stop=moment(source, name)).returncode
         if code == 0:  # it had ended before
             continue
         assert code == -signal.SIGKILL
         killed += 1
-        resumed(folder)
-        assert only_history(folder) == only_history(whole), number
-        for pattern in ("epoch_12*", "last.ckpt"):
-            same_checkpoints(folder, whole, pattern)
+        run_id = [*status(tmp_path)][-1]
+        done = run(tmp_path, "train.py", f"resume={run_id}")
+        assert done.returncode == 0, done.stderr
+        assert history(tmp_path)[run_id] == whole, number
+        for pattern in (f"epoch_{EPOCHS:02}*", "last.ckpt"):
+            same_checkpoints(tmp_path / name, tmp_path / "whole", pattern)
         if killed == KILLS:
+            assert set(status(tmp_path).values()) == {"FINISHED"}
             return
     pytest.fail(f"only {killed} of {KILLS} were killed before they had ended")
-
-
-def resumed(folder: Path) -> None:
-    (run_id,) = status(folder)
-    done = run(folder, "train.py", f"resume={run_id}")
-    assert done.returncode == 0, done.stderr
-    assert status(folder) == {run_id: "FINISHED"}

@@ -112,7 +112,8 @@ def processor() -> str:
 @cache
 def environment() -> str:
     """Return every installed package with its version, as pip would take it; those of this process' start."""
-    found = {item.metadata["Name"]: item.version for item in metadata.distributions() if item.metadata["Name"]}
+    read = [item.metadata for item in metadata.distributions()]  # each look reads and parses the file anew
+    found = {item["Name"]: item["Version"] for item in read if item["Name"]}
     return "".join(f"{name}=={found[name]}\n" for name in sorted(found, key=str.lower))
 
 
