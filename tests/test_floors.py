@@ -24,7 +24,7 @@ FLOORS = (
     ("like", "beginning"),
     ("stopping", "ranks"),
     ("plan",),
-    ("descent", "kept_predictions", "trained_model", "slurm"),
+    ("descent", "choices", "kept_predictions", "trained_model", "slurm"),
     (
         "classifier",
         "contact",
@@ -43,7 +43,8 @@ FLOORS = (
     ("help",),
     ("compose",),
     ("settings", "multirun"),
-    ("metrics", "job", "options", "batch_norm", "watchdog", "last_checkpoint"),
+    ("calibration",),
+    ("metrics", "job", "options", "batch_norm", "watchdog", "last_checkpoint", "kernels", "stepping"),
     (
         "signals",
         "quoting",

@@ -55,7 +55,23 @@ CONTESTANTS = {
         "Lightning with per-image transforms in two worker processes, a CSV logger, checkpoints",
         "benchmarks.contestants.lightning_loader",
     ),
-    "cnnlab": Contestant("cnnlab", "`train.py`, float32, MLflow and checkpoints on", CNNLAB),
+    "cnnlab_plain": Contestant(
+        "cnnlab, operator by operator",
+        "`train.py trainer.compile=none`, float32",
+        CNNLAB,
+        ("trainer.precision=32-true", "trainer.compile=none"),
+    ),
+    "cnnlab_inductor": Contestant(
+        "cnnlab, inductor, bf16",
+        "`train.py trainer.compile=inductor trainer.precision=bf16-mixed`",
+        CNNLAB,
+        ("trainer.precision=bf16-mixed", "trainer.compile=inductor"),
+        devices=("gpu",),
+        bfloat16=True,
+    ),
+    "cnnlab": Contestant(
+        "cnnlab", "`train.py`, float32, MLflow and checkpoints on", CNNLAB, ("trainer.precision=32-true",)
+    ),
     "cnnlab_bf16": Contestant(
         "cnnlab, bf16",
         "`train.py trainer.precision=bf16-mixed`",

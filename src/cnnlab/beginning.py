@@ -75,6 +75,8 @@ def introduce(run: TrackedRun, plan: Plan) -> None:
         console.print(f"batch_size: {sizes['train']}, all training images there are", soft_wrap=True)
     for line in plan.start.lines:
         console.print(line, soft_wrap=True, markup=False)
+    for line in plan.choices:
+        console.print(line, soft_wrap=True, markup=False)
     console.print(layer_table(plan.classifier.network, plan.data.input_shape))
     if note := adaptation(plan.classifier.network, plan.settings, plan.data.input_shape):
         console.print(note, soft_wrap=True, markup=False)

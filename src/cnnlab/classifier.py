@@ -24,6 +24,7 @@ from cnnlab.metrics import Collector, EpochSums, Predictions
 from cnnlab.models import frozen_layers, kernels, trained
 from cnnlab.process import float32_by_default
 from cnnlab.settings.training import Regularization
+from cnnlab.stepping import Forward, Results, Step
 from cnnlab.tracking.schema import Metric
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -86,6 +87,8 @@ class Classifier(pl.LightningModule):
         self.collector = Collector()
         self.validated: dict[str, Tensor] = {}  # of this epoch's validation, until its training ends
         self.rate = 0.0  # of the last step
+        self.compile_step: Callable[[Forward, Tensor, Tensor], Step] | None = None
+        self.step: Step | None = None  # as it was compiled for the first batch
         self.shared: Batches | None = None  # where several processes share each batch
         # Of the whole test split once it has been read, or of validation once it was measured by itself.
         self.predictions: Predictions | None = None
@@ -94,7 +97,7 @@ class Classifier(pl.LightningModule):
     def __setattr__(self, name: str, value: object) -> None:
         # Lightning notes the name of the running hook some thirty times a step; torch's own assignment, which looks for
         # parameters and modules first, made that a tenth of a small network's step.
-        if name == "_current_fx_name":
+        if name in ("_current_fx_name", "step"):  # a compiled step is no part of the network
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)  # type: ignore[arg-type]
@@ -135,16 +138,33 @@ class Classifier(pl.LightningModule):
         if split == "train" and self.augmentation is not None:
             with float32_by_default():
                 images, targets = self.augmentation(images, labels)
-        logits = at_least_single(self(images))
-        loss = F.cross_entropy(logits, targets)
-        weights = self.class_weights.to(self.device) if split == "train" and self.class_weights is not None else None
-        objective = fitted(self.loss, logits, targets, loss, self.label_smoothing, weights) + self.penalty()
+        step = self.training_step_for(images, targets) if split == "train" else self.measured
+        objective, loss, logits = step(images, targets)
         self.sums(split).update(loss, objective, logits, labels)
         if split != "train" and self.measures is not None:
             self.measures.update(logits, labels)
         if split == "test" or (split == "val" and self.alone):
             self.collector.update(logits, labels)
         return objective
+
+    def measured(self, images: Tensor, targets: Tensor, weights: Tensor | None = None) -> Results:
+        """Return the objective, the cross-entropy and the logits of a batch."""
+        logits = at_least_single(self(images))
+        loss = F.cross_entropy(logits, targets)
+        return fitted(self.loss, logits, targets, loss, self.label_smoothing, weights) + self.penalty(), loss, logits
+
+    def fitted(self, images: Tensor, targets: Tensor) -> Results:
+        """Return what `measured` does of a training batch: with the weights of the classes, where they have some."""
+        weights = self.class_weights.to(self.device) if self.class_weights is not None else None
+        return self.measured(images, targets, weights)
+
+    def training_step_for(self, images: Tensor, targets: Tensor) -> Step:
+        """Return how a training batch is computed; what is compiled for it is compiled with the first one."""
+        if self.compile_step is None:
+            return self.fitted
+        if self.step is None:
+            self.step = self.compile_step(Forward(self.scaling, self.network, self.fitted), images, targets)
+        return self.step
 
     @property
     def alone(self) -> bool:
@@ -251,6 +271,9 @@ class Classifier(pl.LightningModule):
     def note_rate(self, optimizer: Optimizer, *step: object) -> None:
         """Remember the rate of the step that the optimizer is about to take; its schedule moves on right afterwards."""
         object.__setattr__(self, "rate", float(optimizer.param_groups[0]["lr"]))
+
+    def on_fit_end(self) -> None:
+        self.step = None  # graphs hold the GPU's memory, and weights where they were
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         checkpoint["cnnlab"] = self.description

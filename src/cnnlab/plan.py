@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
+from cnnlab.choices import settle, use_kernels
 from cnnlab.classifier import Classifier
 from cnnlab.data import LoadData, augmentation, load
 from cnnlab.data.drawing import measure_frame
@@ -33,6 +34,7 @@ from cnnlab.settings.commands import Tracking, Trainer, Training
 from cnnlab.settings.dataset import Archive, ImageFolder, OwnImages
 from cnnlab.settings.description import FORMAT, Description, KeptImages
 from cnnlab.settings.read import examine
+from cnnlab.stepping import COMPILED
 from cnnlab.tracking.logger import EpochLogger
 from cnnlab.tracking.schema import Metric
 from cnnlab.tracking.store import check_address
@@ -56,6 +58,7 @@ class Plan:
     last: LastCheckpoint
     logger: EpochLogger
     start: Start
+    choices: tuple[str, ...] = ()  # what became of `auto`, and why
 
 
 def read_training(values: Mapping[str, object], load_data: LoadData = load) -> Training:
@@ -86,6 +89,8 @@ def make_plan(
     is missing, a batch larger than the data, a network too deep for its images, devices that are not there.
     """
     problems: list[str] = []
+    asked = settings.trainer
+    choices = None
     watching = collect(problems, build_callbacks, settings, folder)
     logger = EpochLogger([], folder)
     beside = collect(problems, build_loggers, settings.loggers) or []
@@ -99,6 +104,11 @@ def make_plan(
     data_module = built = None
     if data is not None:
         settings = with_batches(settings, data)
+        choices = collect(problems, settle, settings, data)
+        if choices is not None:
+            settings = choices.settings
+            if trainer is not None and settings.trainer.precision != asked.precision:
+                trainer = collect(problems, build_trainer, settings.trainer, callbacks, [logger, *beside])
         data_module = collect(problems, build_data_module, settings, data)
         if data_module is not None and trainer is not None:
             collect(problems, data_module.check_shares, trainer.num_devices * trainer.num_nodes)
@@ -109,9 +119,13 @@ def make_plan(
         raise UsageError(*problems)
     assert data and data_module and built and trainer and watching
     classifier, start = built
+    if settings.trainer.compile == "kernels":
+        use_kernels(classifier.network)
+    classifier.compile_step = COMPILED.get(settings.trainer.compile)
     if settings.dataset.balance == "weights":
         classifier.class_weights = class_weights(data.train_labels[data_module.train_index], data.classes)
-    return Plan(settings, data, data_module, classifier, trainer, watching.best, watching.last, logger, start)
+    lines = choices.lines if choices else ()
+    return Plan(settings, data, data_module, classifier, trainer, watching.best, watching.last, logger, start, lines)
 
 
 def with_batches(settings: Training, data: ImageData) -> Training:

@@ -37,7 +37,16 @@ from cnnlab.tracking.stale import tell_stale_runs
 KEY = "resume"
 EPOCHS = "trainer.max_epochs"
 # What may differ from the run: where things are and how fast they are done.
-FREE = ("figures", "tracking", "dataset.root", "dataset.download", "evaluation_batch_size", "threads", *like.SOURCES)
+FREE = (
+    "figures",
+    "tracking",
+    "dataset.root",
+    "dataset.download",
+    "evaluation_batch_size",
+    "threads",
+    "trainer.compile",
+    *like.SOURCES,
+)
 DEVICES = ("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.num_nodes")
 WITH_LENGTH = ("cosine", "onecycle")  # schedules that end with the training they were made for
 TOLD = {

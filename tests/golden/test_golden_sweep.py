@@ -17,7 +17,8 @@ CHOSEN_AT_RANDOM = 3  # the first trials; those that follow depend on their valu
 
 @pytest.mark.slow
 def test_parameters_states_and_values_of_every_trial(tmp_path):
-    run(tmp_path, "sweep.name=golden", "trainer.max_epochs=2", "sweep.n_trials=6", "sampler.n_startup_trials=3")
+    short = ["trainer.max_epochs=2", "trainer.precision=32-true", "sweep.n_trials=6", "sampler.n_startup_trials=3"]
+    run(tmp_path, "sweep.name=golden", *short)
     found = [
         {
             "state": trial.state.name,

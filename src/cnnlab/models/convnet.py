@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from cnnlab.models.compiled import through_kernels
 from cnnlab.models.dropout import Dropout
 from cnnlab.models.layers import (
     ACTIVATIONS,
@@ -124,10 +125,11 @@ class ConvNet(nn.Module):
         )
         layers["logits"] = dense([features, *hidden_units][-1], classes, initializer=dense_initializer)
         self.layers = nn.Sequential(layers)
+        self.compiled = False  # whether training goes through the compiled kernels; they have to be there
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits [B, classes] of float images [B, C, H, W]."""
-        return self.layers(images)
+        return through_kernels(self.layers, images) if self.compiled and self.training else self.layers(images)
 
 
 def block_shapes(input_shape: Shape, blocks: Sequence[Block]) -> list[Shape]:
@@ -154,7 +156,12 @@ def block_layers(
     block: Block, shape: Shape, *, activation: str, normalization: str, initializer: str, dropout: float
 ) -> Iterator[tuple[str, nn.Module]]:
     """Yield the named layers of one block that receives images of `shape` (C, H, W)."""
-    # A normalization subtracts the mean, and with it any bias added before.
+    pooling = POOLINGS[block.pooling] if block.pools else None
+    # The maximum of a non-decreasing function is the function of the maximum: pool first, do the rest on a quarter.
+    first = block.pooling == "max" and activation in NON_DECREASING
+    # A normalization subtracts the mean, and with it any bias added before. It is taken over all pixels, where pooling
+    # comes after it.
+    normalized = normalization == "batch"
     yield (
         f"conv{block.number}",
         convolution(
@@ -163,17 +170,15 @@ def block_layers(
             kernel_size=block.kernel_size,
             stride=block.stride,
             padding=block.padding,
-            bias=normalization == "none",
+            bias=not normalized,
             initializer=initializer,
+            window=block.pool_size if pooling and (first or not normalized) else 1,
         ),
     )
     tail: list[tuple[str, nn.Module]] = [(f"activation{block.number}", ACTIVATIONS[activation]())]
-    if normalization == "batch":
+    if normalized:
         tail.insert(0, (f"norm{block.number}", nn.BatchNorm2d(block.filters)))
-    pooling = POOLINGS[block.pooling]
-    if pooling is not None and block.pools:
-        # The maximum of a non-decreasing function is the function of the maximum: pool first, do the rest on a quarter.
-        first = block.pooling == "max" and activation in NON_DECREASING
+    if pooling is not None:
         tail.insert(0 if first else len(tail), (f"pool{block.number}", pooling(block.pool_size)))
     yield from tail
     if dropout > 0 and block.downsamples:

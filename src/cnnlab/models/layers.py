@@ -28,8 +28,14 @@ NON_DECREASING = frozenset({"relu", "leaky_relu", "elu", "tanh", "sigmoid"})
 POOLINGS: dict[str, type[nn.Module] | None] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d, "none": None}
 
 
+Edges = tuple[int, int, int, int]  # left, right, top, bottom, in pixels; below zero what is cut off
+
+
 class SameConv2d(nn.Conv2d):
-    """A convolution that pads its two ends unequally: `edges` is (left, right, top, bottom), in pixels."""
+    """A convolution that pads its two ends unequally, in training by other `edges` than otherwise.
+
+    Those leave out pixels that the pooling after it throws away: the results of training are the same without them.
+    """
 
     def __init__(
         self,
@@ -39,14 +45,17 @@ class SameConv2d(nn.Conv2d):
         stride: int,
         *,
         bias: bool,
-        edges: tuple[int, int, int, int],
+        edges: Edges,
+        training_edges: Edges,
     ) -> None:
         super().__init__(channels, filters, kernel_size, stride, bias=bias)
         self.edges = edges
+        self.training_edges = training_edges
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return the convolution [B, F, H', W'] of images [B, C, H, W]."""
-        return super().forward(functional.pad(input, self.edges))
+        edges = self.training_edges if self.training else self.edges
+        return super().forward(functional.pad(input, edges) if any(edges) else input)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, edges={self.edges}"
@@ -68,20 +77,38 @@ def convolution(
     padding: str,
     bias: bool,
     initializer: str,
+    window: int = 1,
 ) -> nn.Conv2d:
-    """Return the convolution for images of `shape` (C, H, W), initialized, its bias zero; `padding` same or valid."""
+    """Return the convolution for images of `shape` (C, H, W), initialized, its bias zero; `padding` same or valid.
+
+    A pooling of windows of `window` x `window` pixels follows it, which sees no pixel outside a whole window.
+    """
     channels, height, width = shape
     vertical, horizontal = (0, 0), (0, 0)
     if padding == "same":
         vertical, horizontal = (same_edges(size, kernel_size, stride) for size in (height, width))
+    seen = [
+        seen_edge(size, edges, kernel_size, stride, window) for size, edges in ((height, vertical), (width, horizontal))
+    ]
+    edges = (*horizontal, *vertical)
+    training_edges = (horizontal[0], seen[1], vertical[0], seen[0])
     layer: nn.Conv2d
-    if vertical[0] == vertical[1] and horizontal[0] == horizontal[1]:
-        both = (vertical[0], horizontal[0])
-        layer = nn.Conv2d(channels, filters, kernel_size, stride, padding=both, bias=bias)
+    if vertical[0] == vertical[1] and horizontal[0] == horizontal[1] and training_edges == edges:
+        padded = (vertical[0], horizontal[0])
+        layer = nn.Conv2d(channels, filters, kernel_size, stride, padding=padded, bias=bias)
     else:
         # Measured against an even padding cut afterwards and against a kernel widened with zeros: this is the fastest.
-        layer = SameConv2d(channels, filters, kernel_size, stride, bias=bias, edges=(*horizontal, *vertical))
+        sizes = channels, filters, kernel_size, stride
+        layer = SameConv2d(*sizes, bias=bias, edges=edges, training_edges=training_edges)
     return initialized(layer, initializer)
+
+
+def seen_edge(size: int, edges: tuple[int, int], kernel_size: int, stride: int, window: int) -> int:
+    """Return the zeros after a side that whole windows of its convolution need; below zero the pixels they do not."""
+    output = (size + sum(edges) - kernel_size) // stride + 1
+    if output < window or output % window == 0:
+        return edges[1]
+    return (output // window * window - 1) * stride + kernel_size - size - edges[0]
 
 
 def dense(inputs: int, units: int, *, initializer: str, bias: bool = True) -> nn.Linear:

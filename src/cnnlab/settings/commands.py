@@ -37,14 +37,21 @@ class Trainer(Section):
     num_nodes: Count = Field(description="machines")
     strategy: Text = Field(description="auto, ddp, ddp_spawn, fsdp, ...")
     sync_batchnorm: bool = Field(description="batch normalization over the whole batch, not each device's share of it")
-    precision: int | str | None = Field(description="32-true, bf16-mixed, ...")
+    precision: int | str | None = Field(
+        description="auto, 32-true, bf16-mixed, ...; auto: bf16-mixed where the device has it and a step is faster so"
+    )
+    compile: Literal["auto", "none", "kernels", "graphs", "inductor"] = Field(
+        description="how a step is computed: none, operator by operator; kernels, C++ on a CPU; graphs, CUDA's; "
+        "inductor, torch.compile"
+    )
     max_epochs: Count = Field(description="epochs to train at most")
     deterministic: bool | Literal["warn"] = Field(description="true: deterministic GPU kernels")
 
     @property
     def flags(self) -> dict[str, object]:
-        """Return every flag, as Lightning's Trainer takes it."""
-        return dict(self)
+        """Return every flag, as Lightning's Trainer takes it; before it is known what `auto` becomes, in float32."""
+        flags = {name: value for name, value in self if name != "compile"}
+        return flags | ({"precision": "32-true"} if self.precision == "auto" else {})
 
     def conflicts(self, path: str) -> Iterator[str]:
         yield from problems(self.model_extra or {}, path)
@@ -87,6 +94,7 @@ PLACES = (
     "dataset.sealed",
     "dataset.max_pixels",
     "trainer.accelerator",
+    "trainer.compile",
     "threads",
 )
 # What was so before there was a choice is no part of it either: older runs and studies stay comparable.

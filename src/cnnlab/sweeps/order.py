@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from cnnlab.choices import became
 from cnnlab.errors import UsageError, collect
 from cnnlab.job import Job
 from cnnlab.plan import make_plan, read_training
@@ -36,6 +37,7 @@ INDIFFERENT = (
     "dataset.max_pixels",
     "threads",
     "trainer.accelerator",
+    "trainer.compile",
     "trainer.devices",
     "trainer.num_nodes",
     "trainer.strategy",
@@ -94,8 +96,7 @@ def read_order(job: Job) -> Order:
     whole = resolve(job.config)
     asked = examine(Trainer, section(whole, "trainer")).settings
     job = spread(job, section(whole, "sweep").get("devices_per_trial"))
-    config, folder = job.config, job.folder
-    base = OmegaConf.create({key: node for key, node in config.items_ex(resolve=False) if key not in SWEEP_SECTIONS})
+    folder, base = job.folder, without_sweep(job)
     values = resolve(base)
     sweep = examine(Sweep, {"name": default_name(job, values), **given(section(whole, "sweep"))}, "sweep.")
     problems = list(sweep.problems)
@@ -109,6 +110,10 @@ def read_order(job: Job) -> Order:
     plan = None
     if training is not None:
         plan = collect(problems, make_plan, training, folder, data, weights)
+    if training is not None and plan is not None:  # what `auto` becomes, it becomes for all trials
+        job = fixed(job, became(training.trainer, plan.settings.trainer))
+        base = without_sweep(job)
+        training = training.model_copy(update={"trainer": plan.settings.trainer})
     if training is not None and training.tracking.offline:
         problems.append(
             "tracking.offline=true is for train.py: a sweep reads its runs again; leave it out, or keep them on this "
@@ -146,6 +151,20 @@ def read_order(job: Job) -> Order:
     assert goals and space and training and plan and sampler and pruner and sweep.settings and first is not None
     parts = (job, sweep.settings, configurations, training, sampler, pruner, space, goals, first)
     return adapted(Order(*parts, plan.start.digest, plan.start.lines))
+
+
+def without_sweep(job: Job) -> DictConfig:
+    """Return the part of a sweep's configuration that train.py has, too."""
+    nodes = job.config.items_ex(resolve=False)
+    return OmegaConf.create({key: node for key, node in nodes if key not in SWEEP_SECTIONS})
+
+
+def fixed(job: Job, wanted: Mapping[str, object]) -> Job:
+    """Return the job with these settings, as if its command had named them."""
+    config = job.config.copy()
+    for key, value in wanted.items():
+        OmegaConf.update(config, key, value)
+    return replace(job, config=config, overrides=(*job.overrides, *(f"{key}={wanted[key]}" for key in wanted)))
 
 
 def named_metrics(values: Mapping[str, object]) -> dict[str, Direction] | None:
@@ -186,13 +205,10 @@ def spread(job: Job, devices: object) -> Job:
     """Return the job whose trainings are spread over so many devices; more than one makes settings of it."""
     if not isinstance(devices, int) or isinstance(devices, bool) or devices < 2:
         return job
-    config = job.config.copy()
     wanted: dict[str, object] = {"trainer.devices": devices}
-    if OmegaConf.select(config, "trainer.strategy") == "auto":
+    if OmegaConf.select(job.config, "trainer.strategy") == "auto":
         wanted["trainer.strategy"] = "ddp"
-    for key, value in wanted.items():
-        OmegaConf.update(config, key, value)
-    return replace(job, config=config, overrides=(*job.overrides, *(f"{key}={wanted[key]}" for key in wanted)))
+    return fixed(job, wanted)
 
 
 def check_devices(trainer: Trainer, workers: str, groups: str | None = None) -> list[str]:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab import like
+from cnnlab.choices import became
 from cnnlab.compose import composing_error
 from cnnlab.data.images import ImageData
 from cnnlab.errors import UsageError, collect, shown, unknown
@@ -105,6 +106,9 @@ def read_side(name: str, text: str, asked: Comparing, job: Job, data: DatasetCac
         if devices := check_devices(settings.trainer, "compare.n_workers"):
             raise UsageError(*devices)
         plan = make_plan(settings, job.folder, data)
+        for key, value in became(settings.trainer, plan.settings.trainer).items():  # for all trainings of the side
+            OmegaConf.update(config, key, value)
+        settings = settings.model_copy(update={"trainer": plan.settings.trainer})
     except UsageError as error:
         raise UsageError(*(f"{name}: {line}" for line in error.problems)) from error
     return Side(name, wanted, config, settings, plan, settings.digest(plan.start.digest))

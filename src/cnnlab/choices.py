@@ -1,0 +1,258 @@
+"""What `auto` becomes: the precision and the way to compute a step that are fastest for this network here."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnlab import calibration, process
+from cnnlab.data.images import ImageData
+from cnnlab.data.scaling import Scaling
+from cnnlab.errors import UsageError
+from cnnlab.kernels.build import NotBuilt, library
+from cnnlab.models import ConvNet
+from cnnlab.models.compiled import KnownBlock, parts
+from cnnlab.networks import build_network
+from cnnlab.settings.base import Own, digest
+from cnnlab.settings.commands import Trainer, Training
+from cnnlab.settings.model import TorchVision
+from cnnlab.stepping import Forward, Results, Step, in_graphs
+from cnnlab.tracking.provenance import processor
+
+SINGLE, HALF = "32-true", "bf16-mixed"
+NUMBERS = (SINGLE, HALF, "32", "bf16-true")  # precisions whose numbers the compiled kernels know
+STEPS = 5  # of each way, by turns, after one that is not counted
+PATIENCE = 2.0  # seconds after which the steps seen have to do
+SHORT = 0.005  # seconds of a step on a CPU, most of them Python's own
+GAIN = 1.1  # so much faster a precision has to be: less is lost in the noise of a busy machine
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The settings without `auto`, and a line of why."""
+
+    settings: Training
+    lines: tuple[str, ...] = ()
+
+
+def settle(asked: Training, data: ImageData) -> Choices:
+    """Return the settings of a training with what `trainer.precision=auto` and `trainer.compile=auto` become.
+
+    A precision is measured once for a network, its images, its batches and a processor, and remembered, so that the
+    same training is the same one the next time. Raises UsageError for a way to compute that is not to be had here.
+    """
+    trainer, lines = asked.trainer, []
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network = build_network(asked.model, asked.regularization, data.input_shape, data.classes)
+    except UsageError:
+        return Choices(asked)  # whoever builds it for the training says why it cannot be
+    if trainer.precision == "auto":
+        precision, why = precision_for(asked, data)
+        trainer = trainer.model_copy(update={"precision": precision})
+        lines.append(f"precision: {precision}, {why}")
+    if trainer.compile == "auto":
+        way, why = way_for(asked, trainer, network)
+        trainer = trainer.model_copy(update={"compile": way})
+        lines += [f"compile: {way}, {why}"] if why else []
+    else:
+        check_way(trainer, network)
+    return Choices(asked.model_copy(update={"trainer": trainer}), tuple(lines))
+
+
+def became(asked: Trainer, chosen: Trainer) -> dict[str, object]:
+    """Return what became of each `auto`, by its key."""
+    names = ("precision", "compile")
+    return {f"trainer.{name}": getattr(chosen, name) for name in names if getattr(asked, name) == "auto"}
+
+
+def on_gpu(trainer: Trainer) -> bool:
+    """Return whether the training will be on an NVIDIA GPU."""
+    return trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def on_cpu(trainer: Trainer) -> bool:
+    """Return whether the training will be on the CPU."""
+    return trainer.accelerator == "cpu" or (
+        trainer.accelerator == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available()
+    )
+
+
+def alone(trainer: Trainer) -> bool:
+    """Return whether one device trains."""
+    return str(trainer.devices) == "1" and trainer.num_nodes == 1
+
+
+def has_half(trainer: Trainer) -> bool:
+    """Return whether the device computes with bfloat16 numbers itself, and does not only imitate it."""
+    if on_gpu(trainer):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return on_cpu(trainer) and any(
+        getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+
+
+def precision_for(asked: Training, data: ImageData) -> tuple[str, str]:
+    """Return the faster precision and why, the same for all processes of a training."""
+    where = "GPU" if on_gpu(asked.trainer) else "processor"
+    if not has_half(asked.trainer):
+        return SINGLE, f"since this {where} has no bfloat16 instructions"
+    if not alone(asked.trainer):  # each process would measure for itself
+        return (HALF if on_gpu(asked.trainer) else SINGLE), "since several devices train; only one alone is measured"
+    if isinstance(asked.model, Own | TorchVision):
+        return SINGLE, "since this network is not one of cnnlab's: bf16-mixed is to be asked for"
+    known = calibration.remembered(measured_key(asked, data))
+    if known is None:
+        known = measure(asked, data)
+        calibration.remember(measured_key(asked, data), known)
+    single, half = known
+    if not on_gpu(asked.trainer) and single < SHORT:
+        return SINGLE, f"since a step takes {1e3 * single:.3g} ms only"
+    times = f"a step takes {1e3 * half:.3g} ms in bf16-mixed and {1e3 * single:.3g} ms in 32-true"
+    return (HALF if single > GAIN * half else SINGLE), times
+
+
+def measured_key(asked: Training, data: ImageData) -> str:
+    """Return the digest of what a step's time depends on."""
+    facts = {
+        "model": asked.model.plain(),
+        "regularization": asked.regularization.plain(),
+        "input": list(data.input_shape),
+        "classes": data.classes,
+        "batch_size": asked.batch_size,
+        "compile": asked.trainer.compile,
+        "threads": asked.threads or process.own_threads(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if on_gpu(asked.trainer) else processor(),
+    }
+    return digest(facts)
+
+
+def measure(asked: Training, data: ImageData) -> tuple[float, float]:
+    """Return the seconds of a training step in float32 and in bf16-mixed, medians by turns; nothing else changes."""
+    device = torch.device("cuda" if on_gpu(asked.trainer) else "cpu")
+    threads = torch.get_num_threads()
+    process.use_threads(asked.threads)
+    random = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=random):
+        network = build_network(asked.model, asked.regularization, data.input_shape, data.classes)
+        if asked.trainer.compile in ("auto", "kernels") and device.type == "cpu":
+            use_kernels(network)
+        network.to(device).to(memory_format=torch.channels_last)
+        size = min(asked.batch_size, len(data.train_images))
+        images, labels = data.train_images[:size].to(device), data.train_labels[:size].to(device)
+        scaling = Scaling(data.input_shape[0]).to(device)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+        forward = Forward(scaling, network, lambda images, labels: objective(network(scaling(images)), labels))
+        steps = [step_in(dtype, forward, images, labels, optimizer) for dtype in (None, torch.bfloat16)]
+        times: list[list[float]] = [[], []]
+        begun = time.perf_counter()
+        for turn in range(STEPS + 1):
+            if turn > 1 and time.perf_counter() - begun > PATIENCE:
+                break
+            for step, seen in zip(steps, times, strict=True):
+                started = time.perf_counter()
+                step()
+                if turn:
+                    seen.append(time.perf_counter() - started)
+    process.use_threads(threads)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def objective(logits: Tensor, labels: Tensor) -> Results:
+    """Return the cross-entropy, twice, and the logits: what a training step is about."""
+    loss = F.cross_entropy(logits.float(), labels)
+    return loss, loss, logits
+
+
+def step_in(
+    dtype: torch.dtype | None, forward: Forward, images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer
+) -> Callable[[], None]:
+    """Return a training step that waits for its end; on a GPU in graphs, as training takes it there."""
+    on_cuda = images.device.type == "cuda"
+
+    def in_precision() -> AbstractContextManager[object]:
+        return torch.autocast(images.device.type, dtype, cache_enabled=False) if dtype else nullcontext()
+
+    call: Step = forward
+    if on_cuda:
+        own = Forward(forward.scaling, forward.network, forward.step)  # recording changes a module
+        with in_precision():
+            call = in_graphs(own, images, labels)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with in_precision():
+            loss = call(images, labels)[0]
+        loss.backward()
+        optimizer.step()
+        if on_cuda:
+            torch.cuda.synchronize()
+
+    return step
+
+
+def way_for(asked: Training, trainer: Trainer, network: nn.Module) -> tuple[str, str]:
+    """Return how the steps of a training are computed, and why where it is worth a line."""
+    if on_cpu(trainer) and knows(network) and trainer.precision in NUMBERS:
+        try:
+            library()
+        except NotBuilt as error:
+            return "none", f"since the compiled kernels are not to be had: {error}"
+        return "kernels", "first convolution and poolings in C++"
+    plain = not isinstance(asked.model, Own | TorchVision) and not isinstance(asked.loss, Own)
+    if on_gpu(trainer) and plain and not graph_problems(trainer):
+        return "graphs", "each step is replayed as CUDA graphs"
+    return "none", ""
+
+
+def check_way(trainer: Trainer, network: nn.Module) -> None:
+    """Raise UsageError for a way to compute that is not to be had here."""
+    key = f"trainer.compile={trainer.compile!r}"
+    if trainer.compile == "kernels":
+        if not on_cpu(trainer):
+            raise UsageError(f"{key} is for training on a CPU; allowed here: auto, none, graphs, inductor")
+        if not knows(network):
+            raise UsageError(
+                f"{key}: no block of this network is a convolution with 16, 32, ... filters and max pooling over 2x2; "
+                "allowed here: auto, none, inductor"
+            )
+        try:
+            library()
+        except NotBuilt as error:
+            raise UsageError(f"{key}: {error}; trainer.compile=none trains without") from error
+    if trainer.compile == "graphs" and (problems := graph_problems(trainer)):
+        raise UsageError(*(f"{key}: {problem}" for problem in problems))
+
+
+def graph_problems(trainer: Trainer) -> list[str]:
+    """Return what forbids CUDA graphs."""
+    flags: Mapping[str, object] = trainer.model_extra or {}
+    problems = [] if on_gpu(trainer) else ["it is for training on an NVIDIA GPU, and there is none"]
+    if not alone(trainer):
+        problems.append("it is for one device")
+    if flags.get("accumulate_grad_batches", 1) != 1:
+        problems.append("a graph has its gradients in the same memory each time, which cannot accumulate")
+    return problems
+
+
+def knows(network: nn.Module) -> bool:
+    """Return whether the compiled kernels know a block of the network."""
+    return isinstance(network, ConvNet) and any(isinstance(part, KnownBlock) for part in parts(network.layers))
+
+
+def use_kernels(network: nn.Module) -> None:
+    """Let a network train through the compiled kernels, where it knows of them."""
+    if isinstance(network, ConvNet):
+        try:
+            library()
+        except NotBuilt:
+            return
+        network.compiled = True
