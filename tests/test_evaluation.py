@@ -121,7 +121,8 @@ class TestOverrides:
         asked = job(door, tmp_path, "run=best", "dataset=image_folder", "model=dnn", "dataset.path=x", *wrong)
         with pytest.raises(UsageError) as raised:
             asked_of(kind, asked)
-        takes = "the run says how its images are read; of dataset this command takes name, root, path, download"
+        keys = "name, root, path, download, memory_limit"
+        takes = f"the run says how its images are read; of dataset this command takes {keys}"
         assert raised.value.problems == [
             f"dataset.channels=3: {takes}",
             f"dataset.validation.fraction=0.5: {takes}",

@@ -44,7 +44,7 @@ FLOORS = (
     ("compose",),
     ("settings", "multirun"),
     ("calibration",),
-    ("metrics", "job", "options", "batch_norm", "watchdog", "last_checkpoint", "kernels", "stepping"),
+    ("metrics", "job", "options", "batch_norm", "watchdog", "last_checkpoint", "kernels", "stepping", "decoder"),
     (
         "signals",
         "quoting",
@@ -56,6 +56,7 @@ FLOORS = (
         "answering",
         "living",
         "durable",
+        "decoding",
     ),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}

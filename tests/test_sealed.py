@@ -62,13 +62,13 @@ class TestData:
         photos(tmp_path)
         plain = load(folder(tmp_path))
         opened = []
-        read_image = files.read_image
+        read_pixels = files.read_pixels
 
-        def read(path, *rest, **limit):
+        def read(path, *rest):
             opened.append(path)
-            return read_image(path, *rest, **limit)
+            return read_pixels(path, *rest)
 
-        monkeypatch.setattr(files, "read_image", read)
+        monkeypatch.setattr(files, "read_pixels", read)
         sealed = load(folder(tmp_path, sealed=True))
         assert torch.equal(sealed.train_images, plain.train_images)
         assert (len(sealed.test_labels), sealed.test_keys) == (0, plain.test_keys)

@@ -16,7 +16,7 @@ from cnnlab.job import Job
 from cnnlab.networks import build_network
 from cnnlab.settings.base import Own
 from cnnlab.settings.commands import Choice, Trained
-from cnnlab.settings.dataset import MOST_PIXELS
+from cnnlab.settings.dataset import MEMORY_LIMIT, MOST_PIXELS
 from cnnlab.settings.description import FORMAT, Description
 from cnnlab.settings.model import Model
 from cnnlab.settings.read import read, resolve
@@ -28,7 +28,7 @@ from cnnlab.weights import read_data
 OLD_TARGETS = {"cnnlab.models.ConvNet": "convnet", "cnnlab.models.MLP": "mlp"}
 # What a command may say of a group beside its choice, and what says the rest.
 TAKEN = {
-    "dataset": (("name", "root", "path", "download"), "the run says how its images are read"),
+    "dataset": (("name", "root", "path", "download", "memory_limit"), "the run says how its images are read"),
     "model": (("name",), "the run says what its network is"),
 }
 # What torch raises for sizes that no memory holds, or no integer.
@@ -144,7 +144,7 @@ def upgraded(described: object) -> dict[str, object]:
     dataset = described.get("dataset")
     if isinstance(dataset, dict):
         then: dict[str, object] = {"sealed": False, "balance": "none"} | (
-            {"resize": "stretch", "max_pixels": MOST_PIXELS} if "path" in dataset else {}
+            {"resize": "stretch", "max_pixels": MOST_PIXELS, "memory_limit": MEMORY_LIMIT} if "path" in dataset else {}
         )
         if isinstance(validation := dataset.get("validation"), dict):
             dataset = dataset | {"validation": {"folds": 5, "fold": 0} | validation}

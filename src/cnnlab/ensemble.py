@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cnnlab.checkpoint import Saved, find_saved
 from cnnlab.classifier import Classifier
+from cnnlab.data.rows import Images
 from cnnlab.errors import UsageError, shown
 from cnnlab.kept_predictions import answers
 from cnnlab.metrics import Predictions
@@ -81,7 +82,7 @@ def _lacking(member: Saved, first: Saved) -> str:
     return f"{shown(sorted(ours - theirs))} alone, and not {shown(sorted(theirs - ours))}"
 
 
-def averaged(members: Sequence[Saved], images: Tensor, labels: Tensor, tta: str, batch_size: int) -> Averaged:
+def averaged(members: Sequence[Saved], images: Images, labels: Tensor, tta: str, batch_size: int) -> Averaged:
     """Return what the members say of images, uint8 [N, C, H, W], together, on the average of their views.
 
     In float32, on the GPU if there is one; the classifiers are back on the CPU afterwards.

@@ -18,6 +18,7 @@ from cnnlab.classifier import Classifier
 from cnnlab.console import console, show_closing
 from cnnlab.data import load
 from cnnlab.data.images import ImageData, digest
+from cnnlab.data.rows import Images
 from cnnlab.ensemble import accuracy_of, averaged, describe_members, find_members, keep_members, settings_of
 from cnnlab.errors import UsageError, refused
 from cnnlab.figures.draw import Subject, draw_all
@@ -95,7 +96,7 @@ def evaluate(job: Job) -> dict[str, float]:
             scaling=saved.classifier.scaling,
             network=None if several else saved.classifier.network,
             class_names=saved.class_names,
-            images=images.cpu(),
+            images=images,
             predictions=predictions,
             split=split,
             history={} if several else saved.history,
@@ -120,7 +121,7 @@ def keep_reading(
     settings: Evaluation,
     members: Sequence[Saved],
     data: ImageData,
-    split: tuple[Tensor, Tensor],
+    split: tuple[Images, Tensor],
     opened: Sequence[TrackedRun],
 ) -> None:
     """Let the ledger know, before the test split is read, and the runs whose seal is `opened`.
@@ -153,6 +154,8 @@ def load_data(saved: Saved, chosen: Choice | None, *, sealed: bool = False) -> I
         given = {key: str(chosen.get(key)) for key in ("root", "path") if chosen.get(key) is not None}
         here = {key: value for key, value in given.items() if Path(value).expanduser().is_dir()}
         dataset = dataset.model_copy(update={**here, **_download(chosen)})
+        if isinstance(dataset, ImageFolder):
+            dataset = dataset.model_copy(update=_memory_limit(chosen))
     if isinstance(dataset, ImageFolder):  # as the training read them, whatever `auto` would say today
         channels, height, width = saved.input_shape
         dataset = dataset.model_copy(update={"channels": channels, "image_size": (height, width)})
@@ -199,6 +202,16 @@ def _download(chosen: Choice) -> dict[str, bool]:
     raise UsageError(refused("dataset.download", value, "true or false"))
 
 
+def _memory_limit(chosen: Choice) -> dict[str, int]:
+    """Return how much of the memory the images may take, where the command says so."""
+    value = chosen.get("memory_limit")
+    if value is None:
+        return {}
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return {"memory_limit": value}
+    raise UsageError(refused("dataset.memory_limit", value, "a whole number of at least 0"))
+
+
 def known_images(described: OwnImages, chosen: Choice | None) -> OwnImages:
     """Return the section of a user's own images as the command gives it; what a checkpoint says is called by nobody.
 
@@ -217,7 +230,7 @@ def known_images(described: OwnImages, chosen: Choice | None) -> OwnImages:
 
 @torch.inference_mode()
 def measure(
-    classifier: Classifier, images: Tensor, labels: Tensor, split: str, batch_size: int
+    classifier: Classifier, images: Images, labels: Tensor, split: str, batch_size: int
 ) -> tuple[dict[str, float], Predictions]:
     """Return loss, accuracy and objective named `split/...`, and every prediction: what a run's own test computes.
 

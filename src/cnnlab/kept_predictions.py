@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cnnlab.classifier import Classifier
 from cnnlab.data.batches import Batches
+from cnnlab.data.rows import Images
 from cnnlab.errors import UsageError, one_line
 from cnnlab.metrics import Predictions
 
@@ -68,13 +69,13 @@ def read(path: Path, named: str) -> Kept:
     return Kept(index.astype(np.int64), label.astype(np.int64), logits.astype(np.float32))
 
 
-def predict(classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int) -> Predictions:
+def predict(classifier: Classifier, images: Images, labels: Tensor, batch_size: int) -> Predictions:
     """Return the predictions of a classifier, in float32, of images uint8 [N, C, H, W] with labels int64 [N]."""
     return Predictions(answers(classifier, images, batch_size, classifier).float(), labels.cpu())
 
 
 @torch.inference_mode()
-def answers(classifier: Classifier, images: Tensor, batch_size: int, answer: Callable[[Tensor], Tensor]) -> Tensor:
+def answers(classifier: Classifier, images: Images, batch_size: int, answer: Callable[[Tensor], Tensor]) -> Tensor:
     """Return what `answer` says of images, uint8 [N, C, H, W]: a row an image, in their order, on the CPU.
 
     `answer` asks the classifier about one batch [B, C, H, W] after the other, the batches of a run's own test. In
@@ -82,7 +83,7 @@ def answers(classifier: Classifier, images: Tensor, batch_size: int, answer: Cal
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     classifier.to(device).eval()
-    batches = Batches(images.to(device), torch.arange(len(images)), batch_size, shuffle=False, seed=0)
-    said = torch.cat([answer(batch).cpu() for batch, _ in batches])
+    batches = Batches(images, torch.arange(len(images)), batch_size, shuffle=False, seed=0)
+    said = torch.cat([answer(batch.to(device)).cpu() for batch, _ in batches])
     classifier.cpu()
     return said

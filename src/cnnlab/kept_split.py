@@ -10,19 +10,20 @@ from torch import Tensor
 
 from cnnlab.checkpoint import Saved
 from cnnlab.data.images import ImageData
+from cnnlab.data.rows import Images, Rows, same
 from cnnlab.data.split import divide
 from cnnlab.errors import UsageError
 from cnnlab.settings.description import Description, KeptImages
 
 
-def common_split(members: Sequence[Saved], data: ImageData, split: str) -> tuple[Tensor, Tensor]:
+def common_split(members: Sequence[Saved], data: ImageData, split: str) -> tuple[Images, Tensor]:
     """Return the images and labels of a split that all members have; raises UsageError where they differ.
 
     A member that was trained on another one's validation images would make the validation of both worthless.
     """
     images, labels = split_of(data, members[0].description, split)
     for member in members[1:]:
-        if not torch.equal(images, split_of(data, member.description, split)[0]):
+        if not same(images, split_of(data, member.description, split)[0]):
             raise UsageError(
                 f"split={split!r}: run={member.run_id} and run={members[0].run_id} have other images there; an "
                 "ensemble is measured on images that are the same for all its members, as split=test is"
@@ -30,7 +31,7 @@ def common_split(members: Sequence[Saved], data: ImageData, split: str) -> tuple
     return images, labels
 
 
-def split_of(data: ImageData, trained: Description, split: str) -> tuple[Tensor, Tensor]:
+def split_of(data: ImageData, trained: Description, split: str) -> tuple[Images, Tensor]:
     """Return the images and labels of a split, cut as the training cut it; raises UsageError where it is empty.
 
     Of a user's own images those that the training had in this split, wherever they lie now; none that came later.
@@ -44,17 +45,21 @@ def split_of(data: ImageData, trained: Description, split: str) -> tuple[Tensor,
     index = train_index if split == "train" else validation_index
     if len(index) == 0:
         raise UsageError("split='val' is empty: this run trained without validation; allowed: train, test")
-    return data.train_images[index], data.train_labels[index]
+    return Rows(data.train_images, index), data.train_labels[index]
 
 
-def listed(data: ImageData, keys: tuple[str, ...], split: str) -> tuple[Tensor, Tensor]:
-    """Return the images with these keys, and their labels, each as often as it is listed, in today's file order."""
+def listed(data: ImageData, keys: tuple[str, ...], split: str) -> tuple[Images, Tensor]:
+    """Return the images with these keys, and their labels, each as often as it is listed, in today's file order.
+
+    They are copied only where some are among the training images today, and some in the test split.
+    """
     wanted = Counter(keys)
     parts = [
         (data.train_images, data.train_labels, data.train_keys),
         (data.test_images, data.test_labels, data.test_keys),
     ]
-    images, labels = [], []
+    images: list[Rows] = []
+    labels: list[Tensor] = []
     if data.sealed:
         del parts[1]
     for part_images, part_labels, part_keys in reversed(parts) if split == "test" else parts:
@@ -63,14 +68,16 @@ def listed(data: ImageData, keys: tuple[str, ...], split: str) -> tuple[Tensor, 
             if wanted[key] > 0:
                 wanted[key] -= 1
                 places.append(place)
-        images.append(part_images[places])
-        labels.append(part_labels[places])
-    if not sum(map(len, labels)):
+        if places:
+            index = torch.tensor(places)
+            images.append(Rows(part_images, index))
+            labels.append(part_labels[index])
+    if not images:
         why = (
             "this run trained without validation" if not keys else f"none of its {len(keys)} images are there any more"
         )
         raise UsageError(f"split={split!r} is empty: {why}")
-    return torch.cat(images), torch.cat(labels)
+    return images[0] if len(images) == 1 else torch.cat([part[:] for part in images]), torch.cat(labels)
 
 
 def describe_change(data: ImageData, images: KeptImages | None) -> str:

@@ -18,6 +18,7 @@ from cnnlab.data.drawing import measure_frame
 from cnnlab.data.images import ImageData
 from cnnlab.data.module import ImageDataModule
 from cnnlab.data.pixels import border_brightness
+from cnnlab.data.rows import Images, Rows
 from cnnlab.data.scaling import Scaling
 from cnnlab.data.split import divide
 from cnnlab.descent import optimizer_maker, scheduler_maker
@@ -112,7 +113,7 @@ def make_plan(
         data_module = collect(problems, build_data_module, settings, data)
         if data_module is not None and trainer is not None:
             collect(problems, data_module.check_shares, trainer.num_devices * trainer.num_nodes)
-        train_images = data.train_images if data_module is None else data.train_images[data_module.train_index]
+        train_images = data.train_images if data_module is None else Rows(data.train_images, data_module.train_index)
         images = kept_images(data, data_module) if data_module else None
         built = collect(problems, build_classifier, settings, data, train_images, images, weights)
     if problems:
@@ -162,7 +163,7 @@ def kept_images(data: ImageData, data_module: ImageDataModule) -> KeptImages | N
 def build_classifier(
     settings: Training,
     data: ImageData,
-    train_images: Tensor,
+    train_images: Images,
     images: KeptImages | None = None,
     weights: Weights | None = None,
 ) -> tuple[Classifier, Start]:

@@ -18,7 +18,8 @@ from cnnlab import process
 from cnnlab.checkpoint import Saved, asked_of, find_saved
 from cnnlab.console import console
 from cnnlab.data.drawing import CLEARLY, LOOKED_AT, MNIST, Frame, find_drawing, framed, stands_well
-from cnnlab.data.pixels import border_brightness, read_image, read_page, readable_extensions
+from cnnlab.data.pixels import border_brightness, read_image
+from cnnlab.decoding import read_page, readable_extensions
 from cnnlab.errors import Incomplete, UsageError, is_text, one_line, printable
 from cnnlab.figures.canvas import lettering
 from cnnlab.figures.samples import draw_probabilities

@@ -26,7 +26,7 @@ from cnnlab.errors import Incomplete
 from cnnlab.plan import Plan
 from cnnlab.settings.ranks import RankOrder
 from cnnlab.signals import Interruption, deferred
-from cnnlab.start import PACKAGE
+from cnnlab.start import importing
 from cnnlab.tracking.run import TrackedRun, end_for_another
 from cnnlab.trainer import OwnProcesses
 from cnnlab.watchdog import watchdog
@@ -153,10 +153,7 @@ def start(
         test=test,
         parent=os.getpid(),
     )
-    # The same code as here, also where that is a checkout and another version is installed.
-    path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    found = {
-        "PYTHONPATH": path,
+    found = importing() | {
         "MASTER_ADDR": environment.main_address,
         "MASTER_PORT": str(environment.main_port),
         "NODE_RANK": str(environment.node_rank()),

@@ -43,6 +43,15 @@ def typed(command: str) -> str:
     return f"make {command}" if command in MAKE_TARGETS else f"python {command}.py"
 
 
+def importing() -> dict[str, str]:
+    """Return the environment in which another process imports the same code as this one.
+
+    Also where that is a checkout and another version is installed.
+    """
+    path = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(path)}
+
+
 def _with_packages() -> NoReturn:
     if PYTHON.exists() and Path(sys.prefix).resolve() != PYTHON.parents[1].resolve():
         os.execv(PYTHON, [str(PYTHON), *sys.argv])

@@ -13,6 +13,7 @@ import torch
 from cnnlab import kept_predictions, process, resuming
 from cnnlab.beginning import introduce, place_tags, record_start, start_tags
 from cnnlab.console import EpochLines, console, show_closing
+from cnnlab.data.rows import Rows
 from cnnlab.errors import UsageError
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.job import Job
@@ -211,7 +212,7 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
         run.log_metrics(best_epoch, class_metrics(classifier.predictions, data.class_names, "test"))
     keep_predictions(run, plan, result.folder)
     if plan.settings.figures.enabled:
-        images = data.train_images[plan.data_module.validation_index] if data.sealed else data.test_images
+        images = Rows(data.train_images, plan.data_module.validation_index) if data.sealed else data.test_images
         subject = Subject(
             scaling=classifier.scaling,
             network=classifier.network,
@@ -238,7 +239,7 @@ def keep_predictions(run: TrackedRun, plan: Plan, folder: Path) -> None:
         run.log_file(kept_predictions.keep(folder / PREDICTIONS_FILE, places, classifier.predictions))
     index = module.validation_index
     if len(index):
-        images, labels = data.train_images[index], data.train_labels[index]
+        images, labels = Rows(data.train_images, index), data.train_labels[index]
         predictions = kept_predictions.predict(classifier, images, labels, plan.settings.evaluation_batch_size)
         run.log_file(kept_predictions.keep(folder / VALIDATION_PREDICTIONS_FILE, index, predictions))
 
@@ -252,7 +253,7 @@ def keep_model(run: TrackedRun, plan: Plan) -> str | None:
     model = Portable(classifier.scaling, classifier.network).cpu()
     facts = facts_about(data.class_names, data.input_shape, classifier.scaling)
     try:
-        return log_model(run, model, facts, data.train_images[:2].cpu())
+        return log_model(run, model, facts, data.train_images[:2].contiguous())
     except UsageError as error:
         for line in error.problems:
             console.print(f"the model is not in MLflow, its checkpoint is: {line}", soft_wrap=True, markup=False)

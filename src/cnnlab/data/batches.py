@@ -1,4 +1,4 @@
-"""Batches gathered by index from images held in memory."""
+"""Batches gathered by index from images held in memory, or mapped into it from a file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnlab.data.rows import Images, Rows
 from cnnlab.errors import UsageError
 
 # Eight pixels move as one number. That keeps a batch of 28x28 images under the 32,768 elements from which PyTorch's
@@ -32,14 +33,15 @@ class Batches:
     wait for each other for ever.
 
     Each batch is one `index_select` over flat rows (or, in order, a view): of the ways tried on the CPU the fastest
-    that needs no second copy of the split. Images come out in channels_last memory format.
+    that needs no second copy of the split. Images come out in channels_last memory format. Of `Rows` nothing is held:
+    each batch is gathered from what they name.
     """
 
     batch_sampler = None  # Lightning asks for it wherever there is a `sampler`
 
     def __init__(
         self,
-        images: Tensor,
+        images: Images,
         labels: Tensor,
         batch_size: int,
         shuffle: bool,
@@ -57,7 +59,8 @@ class Batches:
             raise UsageError(
                 f"evaluation_batch_size={batch_size} cannot share {len(labels)} images among {world_size} devices"
             )
-        self.images = images.contiguous(memory_format=torch.channels_last)
+        self.rows = images if isinstance(images, Rows) else None
+        self.images = images.images if isinstance(images, Rows) else _channels_last(images)
         self.labels = labels
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -111,14 +114,20 @@ class Batches:
             rows = rows.view(PACKED)
         for batch in self.order().to(self.images.device).split(self.batch_size):
             index = batch[self.rank :: self.world_size]
-            pixels = rows.index_select(0, index).view(torch.uint8).view(-1, height, width, channels)
+            places = index if self.rows is None else self.rows.index[index]
+            pixels = rows.index_select(0, places).view(torch.uint8).view(-1, height, width, channels)
             yield pixels.permute(0, 3, 1, 2), self.labels.index_select(0, index)
 
     def _in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
         total, parts = len(self.labels), len(self) * self.world_size
         for part in range(self.rank * len(self), (self.rank + 1) * len(self)):
             start, stop = part * total // parts, (part + 1) * total // parts
-            yield self.images[start:stop], self.labels[start:stop]
+            images = self.images[start:stop] if self.rows is None else _channels_last(self.rows[start:stop])
+            yield images, self.labels[start:stop]
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _ceil(dividend: int, divisor: int) -> int:

@@ -12,6 +12,7 @@ from scipy.ndimage import binary_dilation, find_objects, gaussian_filter, label
 from torch import Tensor
 
 from cnnlab.data.pixels import border_brightness
+from cnnlab.data.rows import Images
 
 FloatArray = NDArray[np.float64]
 
@@ -52,7 +53,7 @@ class Drawing:
 MNIST = Frame(20 / 28, 20 / 28, 20 / 28)
 
 
-def measure_frame(images: Tensor, border: float) -> Frame | None:
+def measure_frame(images: Images, border: float) -> Frame | None:
     """Return how drawings stand in uint8 images [N, C, H, W] whose edges have the median brightness `border`.
 
     None for photos, which have no plain background, and for images that are all empty.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cnnlab.data.pixels import read_image
 from cnnlab.data.survey import content_key
+from cnnlab.decoding import Form, read_pixels
 from cnnlab.errors import one_line
-from cnnlab.settings.dataset import ImageFolder
 
 ClassFiles = dict[str, list[Path]]
+Failures = list[tuple[Path, str]]  # files that cannot be read, with the reasons
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,22 +48,31 @@ def told_apart(classes: ClassFiles) -> Files:
         return Files(paths, torch.tensor(labels, dtype=torch.int64), tuple(pool.map(key, paths)))
 
 
-def read_files(
-    files: Files, channels: int, size: tuple[int, int], dataset: ImageFolder
-) -> tuple[Tensor, list[tuple[Path, str]]]:
-    """Return the images, uint8 [N, channels, height, width], and the files that cannot be read with their reasons."""
-    images = torch.empty(len(files.paths), channels, *size, dtype=torch.uint8)
+def joined(parts: Sequence[Files]) -> Files:
+    """Return the files of some splits as those of one."""
+    paths, keys = (tuple(item for part in parts for item in getattr(part, name)) for name in ("paths", "keys"))
+    return Files(paths, torch.cat([part.labels for part in parts]), keys)
 
-    def decode(position: int) -> str | None:
+
+def read_files(files: Files, form: Form) -> tuple[Tensor, Failures]:
+    """Return the images, uint8 [N, C, H, W], in memory, and the files that cannot be read."""
+    images = torch.empty(len(files.paths), form.channels, *form.size, dtype=torch.uint8)
+
+    def decode(place: int) -> str | None:
         # A damaged file can raise almost anything in a decoder, and each is the file's fault.
         try:
-            path, limit = files.paths[position], dataset.max_pixels
-            images[position] = read_image(path, channels, size, dataset.resize, max_pixels=limit)
+            images[place] = torch.from_numpy(read_pixels(files.paths[place], form)).permute(2, 0, 1)
         except Exception as error:
             return one_line(error)
-        return None if files.keys[position] else "it could not be read a moment ago"
+        return None
 
     # Pillow decodes and resizes outside the interpreter lock.
     with ThreadPoolExecutor() as pool:
-        reasons = list(pool.map(decode, range(len(files.paths))))
-    return images, [(files.paths[place], reason) for place, reason in enumerate(reasons) if reason is not None]
+        reasons = enumerate(pool.map(decode, range(len(files.paths))))
+        return images, with_unnamed(files, {place: reason for place, reason in reasons if reason is not None})
+
+
+def with_unnamed(files: Files, reasons: Mapping[int, str]) -> Failures:
+    """Return the files that could not be decoded, by their places, and those that could not be opened before."""
+    unnamed = {place: "it could not be read a moment ago" for place, key in enumerate(files.keys) if not key}
+    return [(files.paths[place], reason) for place, reason in sorted((unnamed | dict(reasons)).items())]

@@ -8,13 +8,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
-from cnnlab.data.files import ClassFiles, read_files, told_apart
+from cnnlab.data.files import ClassFiles, Failures, joined, read_files, told_apart
 from cnnlab.data.images import ImageData
-from cnnlab.data.pixels import readable_extensions
 from cnnlab.data.split import by_content
+from cnnlab.data.stored import MEBIBYTE, describe_map, map_files
 from cnnlab.data.survey import describe_copies, describe_form, form_of
+from cnnlab.decoding import Form, readable_extensions
 from cnnlab.errors import UsageError, is_text, printable
 from cnnlab.settings.dataset import ImageFolder
 
@@ -63,29 +62,38 @@ def load(dataset: ImageFolder) -> ImageData:
     if dataset.sealed:
         splits = {split: files for split, files in splits.items() if split != TEST}
     # The test split says nothing about how the others are read: sealed or not, they are read alike.
-    seen = [file for split, files in splits.items() if split != TEST for file in files.paths]
-    channels, size = form_of(dataset, seen)
-    read = {split: read_files(files, channels, size, dataset) for split, files in splits.items()}
-    problems += _unreadable(path, [failure for _, failures in read.values() for failure in failures])
+    training = joined([files for split, files in splits.items() if split != TEST])
+    channels, size = form_of(dataset, training.paths)
+    form = Form(channels, size, dataset.resize, dataset.max_pixels)
+    images = channels * size[0] * size[1] * sum(len(files.paths) for files in splits.values())
+    mapped = images > dataset.memory_limit * MEBIBYTE
+    if mapped and problems:  # no file of images is made that none will read
+        raise UsageError(*problems)
+    train_images, failures = map_files(training, form, dataset) if mapped else read_files(training, form)
+    test_images = train_images[:0]
+    if TEST in splits:
+        test_images, more = map_files(splits[TEST], form, dataset) if mapped else read_files(splits[TEST], form)
+        failures = [*failures, *more]
+    problems += _unreadable(path, failures)
     if problems:
         raise UsageError(*problems)
-    training = [split for split in (TRAIN, VALIDATION) if split in splits]
-    train_images = torch.cat([read[split][0] for split in training])
-    train_labels = torch.cat([splits[split].labels for split in training])
     layout = [describe_splits(folders, path, dataset), describe_form(dataset, channels, size)]
+    if mapped:
+        layout.append(describe_map(images, dataset))
     return ImageData(
         name=dataset.name,
         train_images=train_images,
-        train_labels=train_labels,
-        test_images=train_images[:0] if dataset.sealed else read[TEST][0],
-        test_labels=train_labels[:0] if dataset.sealed else splits[TEST].labels,
+        train_labels=training.labels,
+        test_images=test_images,
+        test_labels=splits[TEST].labels if TEST in splits else training.labels[:0],
         class_names=tuple(parts[TRAIN]),
         source=os.fspath(path.resolve()),
         own_validation=len(splits[VALIDATION].labels) if VALIDATION in splits else 0,
         layout="\n".join([*layout, *copies(parts, {split: files.keys for split, files in found.items()}, path)]),
-        train_keys=tuple(key for split in training for key in splits[split].keys),
+        train_keys=training.keys,
         test_keys=test_keys,
         sealed=dataset.sealed,
+        mapped=mapped,
     )
 
 
@@ -227,7 +235,7 @@ def _too_few(path: Path, classes: ClassFiles, fewest: int, purpose: str) -> list
     return [f"dataset.path={path}: {_names(small)} with too few images; every class needs {fewest} {purpose}"]
 
 
-def _unreadable(path: Path, failures: list[tuple[Path, str]]) -> list[str]:
+def _unreadable(path: Path, failures: Failures) -> list[str]:
     if not failures:
         return []
     named = _names([f"{file.relative_to(path)} ({reason})" for file, reason in failures])

@@ -1,4 +1,4 @@
-"""The images of one dataset, held in memory."""
+"""The images of one dataset, held in memory or on files that are mapped into it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
+
+from cnnlab.data.rows import Images, chunks
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +20,7 @@ class ImageData:
     validation split where the dataset brings its own. `source` says where they came from, `layout`, where there was a
     choice, how they were divided and read. `train_keys` and `test_keys` name each image by its content, where images
     may come and go. Where it is `sealed`, the test split was not read and is empty, whatever
-    its keys.
+    its keys. `mapped`: the images are more than memory may hold, and are read from files where they are asked for.
     """
 
     name: str
@@ -33,6 +35,7 @@ class ImageData:
     train_keys: tuple[str, ...] = ()
     test_keys: tuple[str, ...] = ()
     sealed: bool = False
+    mapped: bool = False
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -61,10 +64,11 @@ class ImageData:
         return digest(self.test_images, self.test_labels)
 
 
-def digest(*tensors: Tensor) -> str:
+def digest(*tensors: Images) -> str:
     """Return 16 hexadecimal digits that change with any value or shape of the tensors."""
     content = hashlib.blake2b(digest_size=8)
     for tensor in tensors:
         content.update(repr(tuple(tensor.shape)).encode())
-        content.update(tensor.contiguous().numpy().data)
+        for chunk in chunks(tensor):
+            content.update(chunk.contiguous().numpy().data)
     return content.hexdigest()

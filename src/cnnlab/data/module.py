@@ -8,12 +8,14 @@ from torch import Tensor
 
 from cnnlab.data.batches import Batches
 from cnnlab.data.images import ImageData
+from cnnlab.data.rows import Images, Rows
 from cnnlab.errors import UsageError, collect
 
 
 class ImageDataModule(pl.LightningDataModule):
     """Serves the training, validation and test split from the trainer's own device, where each is moved once.
 
+    Of images that are more than memory may hold, batches are read from their file, and moved one by one.
     `batch_size` is the number of images per training step, of all devices together; `seed` fixes the order of every
     epoch. With `balanced`, an epoch draws as often from each class.
     Raises UsageError for a batch larger than the training split.
@@ -42,7 +44,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.evaluation_batch_size = evaluation_batch_size
         self.seed = seed
         self.balanced = balanced
-        self._on_device: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
+        self._on_device: dict[tuple[str, torch.device], tuple[Images, Tensor]] = {}
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -73,7 +75,7 @@ class ImageDataModule(pl.LightningDataModule):
         return self._batches("test", self.evaluation_batch_size, shuffle=False)
 
     def transfer_batch_to_device(self, batch: list[Tensor], device: torch.device, dataloader_idx: int) -> list[Tensor]:
-        """Return the batch as it is when it lies on `device` already, as every batch of this module does."""
+        """Return the batch as it is when it lies on `device` already, as those of images in memory do."""
         if batch[0].device == device:
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
@@ -92,12 +94,17 @@ class ImageDataModule(pl.LightningDataModule):
             balanced=shuffle and self.balanced,
         )
 
-    def _split(self, split: str, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _split(self, split: str, device: torch.device) -> tuple[Images, Tensor]:
         if (split, device) not in self._on_device:
             images, labels = self.data.test_images, self.data.test_labels
+            index = torch.arange(len(labels))
             if split != "test":
                 index = self.train_index if split == "train" else self.validation_index
-                images, labels = self.data.train_images[index], self.data.train_labels[index]
+                images, labels = self.data.train_images, self.data.train_labels[index]
+            if self.data.mapped:
+                return Rows(images, index), labels
+            if split != "test":
+                images = images[index]
             images = images.contiguous(memory_format=torch.channels_last)
             self._on_device[split, device] = images.to(device), labels.to(device)
         return self._on_device[split, device]

@@ -1,109 +1,31 @@
-"""One image file, of any format Pillow opens, as a uint8 tensor."""
+"""Pixels as tensors: those of one image file, and what is around the edges of many."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor
 
-LEVELS_16_TO_8_BIT = 257
-MODES = {1: "L", 3: "RGB"}
+from cnnlab.data.rows import Images, chunks
+from cnnlab.decoding import Form, read_pixels
+
+LEVELS = 256
 
 
 def read_image(
     path: str | Path, channels: int, size: tuple[int, int], resize: str = "stretch", *, max_pixels: int | None = None
 ) -> Tensor:
-    """Return the image as uint8 [channels, height, width]: upright, opaque, resized with antialiasing.
-
-    Of another aspect ratio than `size`, `resize` keeps the middle (crop), keeps all and adds a border of the colour
-    around the edges (pad), or stretches.
-
-    The camera's EXIF orientation is applied; transparency shows white, as in an image viewer; 16-bit grey becomes 8
-    bit; of several frames the first counts. `channels` is 1 (luminance) or 3 (red, green, blue). Raises Pillow's own
-    errors for a file that is damaged or no image, ValueError for pixels without a fixed range, and for more of them
-    than `max_pixels` (None: than Pillow opens).
-    """
-    height, width = size
-    image = _opened(path, 2 * max(size), max_pixels)
-    image = _resized(image.convert(MODES[channels]), (width, height), resize)
-    pixels = torch.from_numpy(np.array(image))
-    return pixels.view(height, width, channels).permute(2, 0, 1).contiguous()
+    """Return the image as uint8 [channels, height, width], read as `cnnlab.decoding.read_pixels` reads it."""
+    pixels = torch.from_numpy(read_pixels(path, Form(channels, size, resize, max_pixels)))
+    return pixels.permute(2, 0, 1).contiguous()
 
 
-def read_page(path: str | Path, longest: int, *, max_pixels: int | None = None) -> NDArray[np.float64]:
-    """Return the whole image in grey, [H, W] of values 0 to 255, reduced to at most `longest` pixels a side.
-
-    Read as `read_image` does.
-    """
-    image = _opened(path, longest, max_pixels).convert("L")
-    image.thumbnail((longest, longest), Image.Resampling.BILINEAR)
-    return np.asarray(image, dtype=np.float64)
-
-
-@contextmanager
-def header_of(path: str | Path, max_pixels: int | None) -> Iterator[Image.Image]:
-    """Yield an image file of which the header alone was read; raises ValueError for one of too many pixels.
-
-    A file of a few kilobytes can decode to more than the memory holds.
-    """
-    with Image.open(path, formats=_formats()) as file:
-        width, height = file.size
-        if max_pixels is not None and width * height > max_pixels:
-            raise ValueError(f"{width}x{height} are more pixels than max_pixels={max_pixels}")
-        yield file
-
-
-def _formats() -> list[str]:
-    """Return the formats that are read: all of Pillow's but those that are programs, which Ghostscript would run."""
-    Image.init()
-    return [name for name in Image.OPEN if name != "EPS"]
-
-
-def _opened(path: str | Path, needed: int, max_pixels: int | None) -> Image.Image:
-    """Return the image upright, opaque, 8 bits deep, and of at least `needed` pixels a side, if it has them."""
-    with header_of(path, max_pixels) as file:
-        # Lets a JPEG decoder skip detail that the resize would drop; other formats ignore it.
-        file.draft(None, (needed, needed))
-        return _eight_bit(ImageOps.exif_transpose(file))
-
-
-def _resized(image: Image.Image, size: tuple[int, int], resize: str) -> Image.Image:
-    if resize == "crop":
-        return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
-    if resize == "stretch":
-        return image.resize(size, Image.Resampling.BILINEAR)
-    small = ImageOps.contain(image, size, Image.Resampling.BILINEAR)
-    pixels = np.asarray(small)
-    edges = [edge.reshape(-1, *pixels.shape[2:]) for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])]
-    border = np.median(np.concatenate(edges), axis=0).round().astype(int)
-    return ImageOps.pad(small, size, Image.Resampling.BILINEAR, color=tuple(np.atleast_1d(border).tolist()))
-
-
-def border_brightness(images: Tensor) -> float:
+def border_brightness(images: Images) -> float:
     """Return the median brightness, 0..255, of the outermost pixels of uint8 images [N, C, H, W]: their background."""
-    edges = (images[..., 0, :], images[..., -1, :], images[..., :, 0], images[..., :, -1])
-    return float(torch.cat([edge.flatten() for edge in edges]).median())
-
-
-def readable_extensions() -> set[str]:
-    """Return the lower-case file name extensions, each with its dot, of the formats Pillow can open."""
-    formats = _formats()
-    return {extension for extension, name in Image.registered_extensions().items() if name in formats}
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no fixed range")
-    if image.mode.startswith("I"):
-        deep = np.asarray(image).astype(np.int64).clip(0, 2**16 - 1)
-        return Image.fromarray((deep / LEVELS_16_TO_8_BIT).round().astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image
+    count = torch.zeros(LEVELS, dtype=torch.int64)
+    for part in chunks(images):
+        edges = (part[..., 0, :], part[..., -1, :], part[..., :, 0], part[..., :, -1])
+        count += torch.bincount(torch.cat([edge.flatten() for edge in edges]), minlength=LEVELS)
+    middle = (count.sum() - 1) // 2  # of an even number the lower one, as torch.median has it
+    return float((count.cumsum(0) <= middle).sum())

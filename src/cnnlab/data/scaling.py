@@ -7,8 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from cnnlab.data.pixels import LEVELS
+from cnnlab.data.rows import Images, chunks
+
 Kind = Literal["raw", "unit", "standard"]
-LEVELS = 256
 
 
 class Scaling(nn.Module):
@@ -28,7 +30,7 @@ class Scaling(nn.Module):
         self.register_buffer("inverse_std", torch.ones(channels, 1, 1))
 
     @classmethod
-    def fit(cls, kind: Kind, train_images: Tensor) -> Scaling:
+    def fit(cls, kind: Kind, train_images: Images) -> Scaling:
         """Return the scaling of `kind`; `standard` measures `train_images`, uint8 [N, C, H, W], and nothing else."""
         scaling = cls(train_images.shape[1])
         if kind == "unit":
@@ -49,17 +51,18 @@ class Scaling(nn.Module):
         return ((images - self.mean) * self.inverse_std).to(self.mean.dtype)
 
 
-def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+def channel_statistics(images: Images) -> tuple[Tensor, Tensor]:
     """Return the mean and the population standard deviation of each channel, float64 [C], of uint8 [N, C, H, W].
 
     Both come from a count of the 256 levels, which is exact and needs no copy of the images in floating point.
     """
     level = torch.arange(LEVELS, dtype=torch.float64)
+    counts = torch.zeros(images.shape[1], LEVELS, dtype=torch.float64)
+    for part in chunks(images):
+        for count, channel in zip(counts, part.unbind(1), strict=True):
+            count += torch.bincount(channel.flatten(), minlength=LEVELS)
     means, stds = [], []
-    for channel in images.unbind(1):
-        count = torch.zeros(LEVELS, dtype=torch.float64)
-        for part in channel.split(4096):
-            count += torch.bincount(part.flatten(), minlength=LEVELS)
+    for count in counts:
         mean = (count * level).sum() / count.sum()
         means.append(mean)
         stds.append(((count * (level - mean) ** 2).sum() / count.sum()).sqrt())

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ImageOps
 
-from cnnlab.data.pixels import header_of
+from cnnlab.decoding import header_of
 from cnnlab.settings.dataset import ImageFolder
 
 LARGEST_SIDE = 64  # pixels that `auto` goes to; the networks here are made for small images

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
+from cnnlab.data.rows import Images
 from cnnlab.figures.canvas import lettering
 from cnnlab.figures.confusion import draw_confusion
 from cnnlab.figures.curves import draw_learning_curves
@@ -31,7 +32,7 @@ class Subject:
     scaling: nn.Module
     network: nn.Module | None
     class_names: Sequence[str]
-    images: Tensor
+    images: Images
     predictions: Predictions | None
     split: str
     history: History

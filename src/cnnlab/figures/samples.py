@@ -9,13 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from cnnlab.data.rows import Images
 from cnnlab.figures.canvas import QUIET, RIGHT, WRONG, new_figure, save, show_image
 from cnnlab.metrics import Predictions
 
 MOST_BARS = 10  # classes beside one image; of more, the most probable ones
 
 
-def draw_mistakes(folder: Path, images: Tensor, predictions: Predictions, names: Sequence[str], count: int) -> Path:
+def draw_mistakes(folder: Path, images: Images, predictions: Predictions, names: Sequence[str], count: int) -> Path:
     """Draw the wrong predictions the network was surest of, each with truth, prediction and probability.
 
     `images` is the whole split, uint8 [N, C, H, W], in the order of the predictions.
@@ -47,7 +48,7 @@ def draw_mistakes(folder: Path, images: Tensor, predictions: Predictions, names:
     return save(figure, path)
 
 
-def draw_samples(folder: Path, images: Tensor, predictions: Predictions, names: Sequence[str], count: int) -> Path:
+def draw_samples(folder: Path, images: Images, predictions: Predictions, names: Sequence[str], count: int) -> Path:
     """Draw one image of each class (of `count` classes) with its probabilities as bars."""
     positions = predictions.one_of_each_class(count).tolist()
     titles = [f"true: {names[int(predictions.labels[position])]}" for position in positions]

@@ -93,6 +93,7 @@ PLACES = (
     "dataset.batch_size",
     "dataset.sealed",
     "dataset.max_pixels",
+    "dataset.memory_limit",
     "trainer.accelerator",
     "trainer.compile",
     "threads",

@@ -12,6 +12,7 @@ from cnnlab.settings.base import Called, Count, Says, Section, Seed, Share, Text
 
 ARCHIVES = ("digits", "mnist", "fashion_mnist", "kmnist", "cifar10")
 MOST_PIXELS = 178_956_970  # that Pillow opens
+MEMORY_LIMIT = 2048  # MiB, of a training that kept none
 Pixels = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
 Sides = Annotated[tuple[Count, Count], Strict(False)]
 
@@ -43,7 +44,9 @@ class Validation(Section):
 class Images(Section):
     """What all datasets have in common."""
 
-    root: Text = Field(description="where archives lie, and are downloaded to when missing")
+    root: Text = Field(
+        description="where archives lie, and are downloaded to when missing, and images beyond memory_limit"
+    )
     download: bool = Field(description="whether missing archives are fetched")
     batch_size: Count = Field(description="the batch size that suits the number of images; batch_size overrules it")
     scaling: Literal["raw", "unit", "standard"] = Field(
@@ -77,6 +80,9 @@ class ImageFolder(Images):
     )
     max_pixels: Pixels = Field(
         description="of an image file, width times height; one with more is refused before it is decoded"
+    )
+    memory_limit: Whole = Field(
+        description="MiB that decoded images may take of the memory; more of them are read from a file in root"
     )
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="of the images, about, held out as the test split unless there is a test/ folder"

@@ -35,6 +35,7 @@ INDIFFERENT = (
     "dataset.download",
     "dataset.sealed",
     "dataset.max_pixels",
+    "dataset.memory_limit",
     "threads",
     "trainer.accelerator",
     "trainer.compile",

@@ -13,7 +13,7 @@ from typing import IO
 
 from cnnlab.process import share, share_of_cores
 from cnnlab.settings.sweep import WorkerOrder
-from cnnlab.start import PACKAGE
+from cnnlab.start import importing
 from cnnlab.sweeps.worker import DISK_FULL, HOPELESS
 
 PATIENCE = 60.0  # seconds a worker has to end its trial before it is killed
@@ -50,9 +50,7 @@ class WorkerPool:
         log = self.log_file(index).open("ab")
         group = self.order.sweep.devices_per_trial
         threads = share_of_cores(self.size * group)
-        # The same code as the launch's, also where that is a checkout and another version is installed.
-        path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-        own = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
+        own = {"PYTHONUNBUFFERED": "1"} | importing()
         environment = os.environ | share(index, threads, self.devices, group) | own
         process = subprocess.Popen(
             [sys.executable, "-m", "cnnlab.sweeps.worker"],

@@ -11,6 +11,7 @@ from mlflow.entities import Run
 from cnnlab.checkpoint import load_saved
 from cnnlab.console import console
 from cnnlab.data.images import ImageData
+from cnnlab.data.rows import Images, Rows
 from cnnlab.data.split import divide
 from cnnlab.errors import UsageError
 from cnnlab.evaluation import load_data
@@ -73,6 +74,7 @@ class Recalled:
 
         Nothing is downloaded. Of the test split that is a reading like any other, and the ledger has it.
         """
+        images: Images
         validation = self.asked.metric.startswith(VALIDATION)
         saved = load_saved(download_checkpoint(self.client, run), run_id=run.info.run_id)
         dataset = saved.description.dataset
@@ -84,7 +86,7 @@ class Recalled:
             raise UsageError(f"the images of {data.name} are others than then: their digest is {now}, and was {then}")
         if validation:
             places = divide(data, dataset.validation)[1]
-            images, labels = data.train_images[places], data.train_labels[places]
+            images, labels = Rows(data.train_images, places), data.train_labels[places]
         else:
             places, images, labels = torch.arange(len(data.test_labels)), data.test_images, data.test_labels
             settings = saved.description.settings or run.data.tags.get(Tag.SETTINGS, "")
