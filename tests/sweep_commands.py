@@ -11,6 +11,7 @@ from pathlib import Path
 
 import mlflow
 import optuna
+import psutil
 import pytest
 
 from cnnlab.errors import UsageError
@@ -90,3 +91,15 @@ def tracked_runs(folder: Path) -> list[mlflow.entities.Run]:
     client = tracked(folder)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return client.search_runs(experiments, max_results=1000)
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the workers that a sweep has started."""
+    found = []
+    try:
+        for child in psutil.Process(process.pid).children():
+            if "cnnlab.sweeps.worker" in " ".join(child.cmdline()):
+                found.append(child)
+    except psutil.NoSuchProcess:  # one of them, or the launch, has just ended
+        pass
+    return found

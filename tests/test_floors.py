@@ -22,7 +22,7 @@ FLOORS = (
     ("training", "checkpoint"),
     ("resuming",),
     ("like", "beginning"),
-    ("stopping", "ranks"),
+    ("stopping", "ranks", "fused"),
     ("plan",),
     ("descent", "choices", "kept_predictions", "trained_model", "slurm"),
     (

@@ -19,7 +19,6 @@ from cnnlab.errors import UsageError
 from cnnlab.kernels.build import NotBuilt, library
 from cnnlab.models import ConvNet
 from cnnlab.models.compiled import KnownBlock, parts
-from cnnlab.models.dropout import Dropout
 from cnnlab.networks import build_network
 from cnnlab.settings.base import Own, digest
 from cnnlab.settings.commands import Trainer, Training
@@ -256,6 +255,4 @@ def use_kernels(network: nn.Module) -> None:
             library()
         except NotBuilt:
             return
-        for module in network.modules():
-            if isinstance(module, ConvNet | Dropout):
-                module.compiled = True
+        network.compiled = True

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cnnlab.data.batches import Batches
-from cnnlab.errors import Diverged
+from cnnlab.errors import diverged
 from cnnlab.losses import OwnLoss, fitted
 from cnnlab.measures import Measures
 from cnnlab.metrics import Collector, EpochSums, Predictions
@@ -185,10 +185,7 @@ class Classifier(pl.LightningModule):
         """Raise Diverged, saying where, for a loss that is no number; the epoch's sum is none from then on."""
         if not math.isfinite(number := float(value)):
             rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
-            raise Diverged(
-                f"the loss is {number} in epoch {self.current_epoch + 1}, {where}, at a learning rate of {rate:g}: the "
-                "training has diverged; a smaller optimizer.lr is the usual remedy"
-            )
+            raise diverged(number, self.current_epoch + 1, where, rate)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         self.objective("val", batch)

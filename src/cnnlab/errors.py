@@ -38,6 +38,14 @@ class Diverged(Incomplete):
     """The loss of a training is no longer a number."""
 
 
+def diverged(number: float, epoch: int, where: str, rate: float) -> Diverged:
+    """Return the error for a loss of no number in an epoch, counted from 1; `where` in it, at which learning rate."""
+    return Diverged(
+        f"the loss is {number} in epoch {epoch}, {where}, at a learning rate of {rate:g}: the training has diverged; a "
+        "smaller optimizer.lr is the usual remedy"
+    )
+
+
 class DiskFull(BaseException):
     """The disk is full; no Exception, because Optuna takes those for the failure of one trial and goes on."""
 

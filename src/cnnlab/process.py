@@ -48,8 +48,6 @@ IGNORED_WARNINGS = (
     # Of files that are somebody else's; cnnlab says in a line what it makes of them.
     "Detected pickle protocol",
     "Validating sparse tensor invariants",
-    # A recorded CUDA graph keeps the nodes it was recorded with.
-    "The AccumulateGrad node's stream does not match",
     # Frozen layers are in evaluation mode, so that their statistics stay as they are.
     r"Found \d+ module\(s\) in eval mode at the start of training",
 )
@@ -119,6 +117,8 @@ def begin_search() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("optuna.visualization").setLevel(logging.ERROR)  # tells of each parameter with one value
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    # Trials that train together have a heartbeat of cnnlab's own.
+    warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")
 
 
 @contextmanager

@@ -14,21 +14,10 @@ from optuna.trial import TrialState
 
 from cnnlab.sweeps.study import counted
 from commands import small_disk
-from sweep_commands import finished, run, start, study_in, tracked_runs
+from sweep_commands import finished, run, start, study_in, tracked_runs, workers_of
 
 TRIALS = 60
 KILLS = 10
-
-
-def workers_of(process) -> list[psutil.Process]:
-    found = []
-    try:
-        for child in psutil.Process(process.pid).children():
-            if "cnnlab.sweeps.worker" in " ".join(child.cmdline()):
-                found.append(child)
-    except psutil.NoSuchProcess:  # one of them, or the launch, has just ended
-        pass
-    return found
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from cnnlab.settings.base import Own
 from cnnlab.settings.commands import Tracking
 from cnnlab.settings.read import read, resolve
 from cnnlab.settings.sweep import WorkerOrder
+from cnnlab.sweeps import story
 from cnnlab.sweeps.goals import cost
 from cnnlab.sweeps.methods import build_sampler
 from cnnlab.sweeps.space import apply
@@ -129,7 +130,7 @@ def test_several_seeds_give_their_mean(tmp_path):
     alone = []
     for seed in (5, 6, 7):
         config = apply(bench.config, {"seed": seed, "model.hidden_units": [8, 16]})
-        alone.append(bench.task.train(None, config, 1, Sink()).kept()["val/acc"])
+        alone.append(story.alone(bench.task.train(None, config, 1, Sink())).kept()["val/acc"])
     assert trial.user_attrs[RESULT]["seeds"] == pytest.approx(alone)
     assert trial.value == pytest.approx(sum(alone) / 3)
     metrics = bench.client.get_run(trial.user_attrs[RUN]).data.metrics
@@ -252,7 +253,7 @@ def test_every_trial_begins_with_the_weights_that_were_read_once(tmp_path, monke
         begun.append(plan.classifier.network)
         return fit(plan, *rest)
 
-    monkeypatch.setattr("cnnlab.sweeps.trial.fit", noted)
+    monkeypatch.setattr("cnnlab.sweeps.story.fit", noted)
     frozen = ("freeze=[dense1.weight]", f"init_from='{tmp_path}/a.pt'", "model.hidden_units=[8]")
     bench = Bench(tmp_path, "trainer.max_epochs=1", *frozen, search={"optimizer.lr": "choice(0.01, 0.1)"})
     first, second = bench.run({"optimizer.lr": 0.01}, {"optimizer.lr": 0.1})

@@ -82,7 +82,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _batches(self, split: str, batch_size: int, shuffle: bool) -> Batches:
         assert self.trainer is not None
-        images, labels = self._split(split, self.trainer.strategy.root_device)
+        images, labels = self.resident(split, self.trainer.strategy.root_device)
         return Batches(
             images,
             labels,
@@ -94,7 +94,8 @@ class ImageDataModule(pl.LightningDataModule):
             balanced=shuffle and self.balanced,
         )
 
-    def _split(self, split: str, device: torch.device) -> tuple[Images, Tensor]:
+    def resident(self, split: str, device: torch.device) -> tuple[Images, Tensor]:
+        """Return a split as it lies on a device: uint8 images [N, C, H, W] and labels [N]; moved there once."""
         if (split, device) not in self._on_device:
             images, labels = self.data.test_images, self.data.test_labels
             index = torch.arange(len(labels))

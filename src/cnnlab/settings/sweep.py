@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
@@ -33,6 +33,9 @@ class Sweep(Section):
     )
     n_trials: Count = Field(description="of the study in all, over every launch and machine")
     n_workers: Count = Field(description="processes on this machine")
+    fused: Annotated[Count | Literal["auto"] | None, Says("a number of trials, auto or null")] = Field(
+        description="trials that a worker trains as one program, where they have one shape; null: none"
+    )
     devices_per_trial: Count = Field(
         description="that each training is spread over, by ddp: a worker has a group of GPUs, or so many CPU processes"
     )
@@ -61,6 +64,9 @@ class Sweep(Section):
         if self.grace <= self.heartbeat:
             allowed = f"more than {path}heartbeat={self.heartbeat}, or every trial would count as dead"
             yield refused(f"{path}grace", self.grace, allowed)
+        if self.fused not in (None, 1) and self.devices_per_trial > 1:
+            fused = refused(f"{path}fused", self.fused, "null or 1")
+            yield f"{fused} beside {path}devices_per_trial={self.devices_per_trial}: it trains on one device"
         if self.folds and self.seeds > 1:
             yield f"{path}folds=true trains a trial once a fold, but {path}seeds={self.seeds}; leave one of them out"
 
@@ -103,4 +109,5 @@ class WorkerOrder(Section):
     parent_run: str = Field(description="MLflow run of the sweep")
     folder: str = Field(description="where checkpoints and pictures go")
     threads: Count = Field(description="CPU threads of the worker")
+    fused: Count = Field(default=1, description="trials that the worker takes at once, to train them as one program")
     since: Whole = Field(description="trials the study had before this launch")

@@ -23,6 +23,10 @@ once. Trials of other machines are known by Optuna's heartbeat.
 memory. Its value is that of the epoch whose checkpoint would be kept. Pruning asks the trainer to stop and raises after
 `fit`, so that MLflow sees an orderly end.
 
+**Together** (`together.py`, `story.py`). A trial is a story that stops where it wants a network to be trained
+(`story.py`). With `sweep.fused` a worker takes several, tells them side by side, and trains those of one shape as one
+program (`cnnlab.fused`).
+
 **Promotion** (`promotion.py`). A pruned trial leaves its state on disk. Before a new trial is queued, the best of those
 whose result would pass today is queued again and goes on from there.
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnnlab.choices import became
 from cnnlab.errors import UsageError, collect
+from cnnlab.fused.fitting import OWN, at_once, obstacle
 from cnnlab.job import Job
 from cnnlab.plan import make_plan, read_training
 from cnnlab.settings.base import Own
@@ -199,7 +200,21 @@ def adapted(order: Order) -> Order:
         if points < settings.n_trials:
             settings = settings.model_copy(update={"n_trials": points})
             notes.append(f"the grid has {points} points: sweep.n_trials={points}")
+    notes += fused_notes(settings, order.training, list(order.space.grammar()))
     return replace(order, settings=settings, pruner=pruner, notes=tuple(notes))
+
+
+def fused_notes(settings: Sweep, training: Training, searched: Sequence[str]) -> list[str]:
+    """Return a line that says which trials train together; nothing where none was asked to."""
+    if settings.fused in (None, 1):
+        return []
+    asked = f"sweep.fused={settings.fused}"
+    if (reason := obstacle(training)) is not None:
+        return [f"{asked} has no effect with {reason}: each trial trains by itself"]
+    if at_once(settings.fused, training) == 1:
+        return [f"{asked}: each trial trains by itself, since convolutions were measured to gain nothing on a CPU"]
+    apart = [key for key in searched if key not in OWN]
+    return [f"{asked}: of those trials that have the same {', '.join(apart)}"] if apart else []
 
 
 def spread(job: Job, devices: object) -> Job:

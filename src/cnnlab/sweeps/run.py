@@ -16,6 +16,7 @@ from cnnlab import process
 from cnnlab.beginning import settings_tags
 from cnnlab.console import console, show_closing
 from cnnlab.errors import UsageError
+from cnnlab.fused.fitting import at_once
 from cnnlab.job import Job
 from cnnlab.own_path import written
 from cnnlab.settings.sweep import Search, WorkerOrder
@@ -233,6 +234,7 @@ def work_order(
         parent_run=this.parent.run_id,
         folder=str(this.folder / ("trials" if how else "winner")),
         threads=process.available_cores(),
+        fused=at_once(this.order.settings.fused, this.order.training) if how else 1,
         since=len(study.get_trials(deepcopy=False)),
     )
 

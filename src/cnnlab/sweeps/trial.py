@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import optuna
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab import process
@@ -28,13 +26,14 @@ from cnnlab.sweeps.goals import Goals, cost
 from cnnlab.sweeps.limits import Limits
 from cnnlab.sweeps.promotion import tidy
 from cnnlab.sweeps.setup import Setup, reason_kept
-from cnnlab.sweeps.space import Parameter, Space, apply, section
+from cnnlab.sweeps.space import Space, apply, section
 from cnnlab.sweeps.storage import CONTINUES, RUN, STATE, run_name, state_of
+from cnnlab.sweeps.story import Fitting, Story, Together, alone, free_memory
 from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, THREADS, is_infeasible
+from cnnlab.sweeps.suggestion import Draft, find_twin, suggested
 from cnnlab.sweeps.watch import Watch
 from cnnlab.tracking.run import TrackedRun, open_run
 from cnnlab.tracking.schema import BEST, COST, VALIDATION, Metric, Role, Tag
-from cnnlab.training import fit
 
 
 class TooCostly(Exception):
@@ -63,22 +62,35 @@ class Task:
         Raises TrialPruned after an orderly end; any other exception is the trial's failure, with its reason kept.
         """
         try:
-            with reason_kept(trial):
-                return self.run(trial)
+            return alone(self.story(trial))
         finally:
-            gc.collect()  # networks and trainers refer to each other; a GPU needs their memory now
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            free_memory()
 
-    def run(self, trial: optuna.Trial) -> float | list[float]:
+    def draft(self, trial: optuna.Trial) -> Draft:
+        """Return what a trial is to be, as Optuna suggests."""
         stored = suggested(trial, self.space)
         chosen = self.space.values(stored)
         config = self.setup.configured(chosen, run_name(trial))
-        values = resolve(config)
+        return Draft(stored, chosen, config, resolve(config))
+
+    def story(
+        self, trial: optuna.Trial, draft: Draft | None = None, together: Together | None = None
+    ) -> Story[float | list[float]]:
+        """Tell a trial from its suggestion to its value; each of its trainings is yielded, and waits for its seconds.
+
+        Raises what `__call__` does. With `together` it is one of several that are told side by side.
+        """
+        with reason_kept(trial):
+            return (yield from self.run(trial, draft or self.draft(trial), together))
+
+    def run(self, trial: optuna.Trial, draft: Draft, together: Together | None) -> Story[float | list[float]]:
+        stored, chosen, config, values = draft.stored, draft.chosen, draft.config, draft.values
         tracking = read(Tracking, section(values, "tracking"), "tracking.")
         tags: dict[str, str] = {Tag.PARENT: self.setup.parent_run, Tag.ROLE: Role.TRIAL, Tag.TRIAL: str(trial.number)}
         tags[Tag.OVERRIDES] = self.setup.repeated(config, chosen)
-        with open_run(tracking, tags) as run:
+        if together is not None:
+            tags[Tag.FUSED] = str(together.number)
+        with open_run(tracking, tags, reserve=together.reserve if together else None) as run:
             trial.set_user_attr(RUN, run.run_id)
             run.log_parameters({key: value for key, value in flatten(values).items() if key != "threads"})
             settings = read_training(values, self.setup.data)
@@ -97,7 +109,7 @@ class Task:
                 index = len(trainings)
                 try:
                     seeded = apply(config, {FOLD: index} if self.folds else {"seed": config.seed + index})
-                    trainings.append(self.train(trial, seeded, index, run, None if index else state))
+                    trainings.append((yield from self.train(trial, seeded, index, run, None if index else state)))
                 except TooCostly as error:
                     run.set_tags({Tag.TRIAL_STATE: "infeasible"})
                     trial.set_user_attr(REASON, str(error))
@@ -111,8 +123,8 @@ class Task:
 
     def train(
         self, trial: optuna.Trial | None, config: DictConfig, index: int, run: TrackedRun, earlier: Path | None = None
-    ) -> Watch:
-        """Fit one network and return what was seen, from the state of an `earlier` trial where there is one.
+    ) -> Story[Watch]:
+        """Yield one training, to be fitted, and return what was seen; from the state of an `earlier` trial, if any.
 
         The state of the first seed is written after each epoch, and removed once it is not pruned.
         """
@@ -134,9 +146,9 @@ class Task:
             plan.last.sync = False  # a process that dies loses nothing; after a power cut the trial begins anew
             trial.set_user_attr(STATE, str(plan.last.file))
             state = self.go_on(trial, run, earlier, watch)
+        around = partial(several, plan, run, self.setup.folder, self.setup.own_folder, test=False)
         try:
-            with several(plan, run, self.setup.folder, self.setup.own_folder, test=False):
-                watch.seconds = fit(plan, [watch], state)
+            watch.seconds = yield Fitting(plan, watch, state, torch.get_rng_state(), around)
         except Exception:
             plan.last.file.unlink(missing_ok=True)  # it would fail again
             raise
@@ -216,34 +228,3 @@ def logged(name: str) -> str:
     if name.startswith(VALIDATION):
         return f"{BEST}{name}"
     return name if name in list(Metric) else f"{COST}{name}"
-
-
-def suggested(trial: optuna.Trial, space: Space) -> dict[str, object]:
-    """Return Optuna's suggestion for every parameter that the options chosen before it have, as Optuna stores it."""
-    stored: dict[str, object] = {}
-    for parameter in space:
-        if parameter.applies(stored):
-            stored[parameter.key] = suggest(trial, parameter)
-    return stored
-
-
-def suggest(trial: optuna.Trial, parameter: Parameter) -> object:
-    """Return Optuna's suggestion for a parameter, as Optuna stores it."""
-    distribution = parameter.distribution
-    if isinstance(distribution, CategoricalDistribution):
-        return trial.suggest_categorical(parameter.key, distribution.choices)
-    if isinstance(distribution, IntDistribution):
-        low, high = distribution.low, distribution.high
-        return trial.suggest_int(parameter.key, low, high, step=distribution.step, log=distribution.log)
-    assert isinstance(distribution, FloatDistribution)
-    bounds = distribution.low, distribution.high
-    return trial.suggest_float(parameter.key, *bounds, step=distribution.step, log=distribution.log)
-
-
-def find_twin(trial: optuna.Trial, stored: Mapping[str, object]) -> FrozenTrial | None:
-    """Return a finished trial with the same parameters, one that was not pruned if there is any."""
-    for state in (TrialState.COMPLETE, TrialState.PRUNED):
-        for other in trial.study.get_trials(deepcopy=False, states=(state,)):
-            if other.params == stored:
-                return other
-    return None

@@ -47,6 +47,10 @@ class Watch:
 
     def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self.see(epoch, metrics)
+        self.judge(epoch, metrics)
+
+    def judge(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Stop the trainer where Optuna prunes the trial after an epoch that was seen."""
         if self.trial is None or self.pruned or self.goals.metric not in metrics:
             return
         # After the last epoch the whole cost is paid: the value is worth more than the verdict.

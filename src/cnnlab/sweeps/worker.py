@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cnnlab.settings.sweep import WorkerOrder
     from cnnlab.sweeps.promotion import Promotion
     from cnnlab.sweeps.storage import StudyLock
+    from cnnlab.sweeps.together import Conductor
 
 # Exit codes that tell the launch not to start another worker.
 HOPELESS = 3  # every trial fails
@@ -67,6 +68,7 @@ def work(order: WorkerOrder) -> int:
     from cnnlab.sweeps.promotion import promotion
     from cnnlab.sweeps.setup import DatasetCache, Setup
     from cnnlab.sweeps.study import open_study
+    from cnnlab.sweeps.together import Conductor
     from cnnlab.sweeps.trial import Task
     from cnnlab.sweeps.winner import Winner
 
@@ -99,8 +101,11 @@ def work(order: WorkerOrder) -> int:
         how = order.search.pruner.target == WILCOXON, order.sweep.folds
         task = Task(setup, space, goals, trainings, limits, *how)
     study, lock = open_study(order.sweep, order.study, goals.directions, sampler, pruner)
+    conductor = None
+    if isinstance(task, Task) and order.fused > 1:
+        conductor = Conductor(study, lock, task, order, promoted)
     gc.freeze()  # the imports stay for good: collecting what a trial leaves need not walk through them
-    return drain(study, lock, task, order, promoted)
+    return drain(study, lock, task, order, promoted, conductor)
 
 
 def _configuration(text: str) -> DictConfig:
@@ -117,10 +122,11 @@ def drain(
     task: Callable[[optuna.Trial], float | list[float]],
     order: WorkerOrder,
     promoted: Promotion | None = None,
+    conductor: Conductor | None = None,
 ) -> int:
     """Take one trial after the other until the study has its total and none is running; return the exit code.
 
-    Pruned trials that are `promoted` go before new ones.
+    Pruned trials that are `promoted` go before new ones. A `conductor` takes several at once.
     """
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
@@ -130,6 +136,8 @@ def drain(
     while True:
         if hopeless(study, order.since, order.sweep.stop_after_failures):
             return HOPELESS
+        if conductor is not None and conductor.take():
+            continue
         taken = Taken(task)
         try:
             with offered(study, lock, order.total, promoted) as waiting:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.stale import process_tags
 from cnnlab.tracking.store import connect, prepare, reserved_space
 
+FreeSpace = Callable[[], None]  # gives back the disk space that is held for the last words of a run
+
 
 @dataclass(frozen=True)
 class TrackedRun:
@@ -35,6 +37,7 @@ class TrackedRun:
     client: mlflow.MlflowClient
     logged: frozenset[tuple[str, int]] = frozenset()  # of a run opened again: the metrics it has, with their steps
     recording: Recording | None = None  # where the run is kept on this machine first
+    active: bool = True  # whether it is the run that MLflow's own functions mean, which only the last one opened is
 
     @property
     def waits(self) -> str | None:
@@ -81,8 +84,10 @@ class TrackedRun:
         """End the run as what it was."""
         if self.recording is not None:
             self.recording.end(status)
-        else:
+        elif self.active:
             mlflow.end_run(status)
+        else:
+            self.client.set_terminated(self.run_id, status)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         self.client.log_batch(self.run_id, tags=[RunTag(key, hidden(value)) for key, value in tags.items()])
@@ -120,7 +125,9 @@ def _create(settings: Tracking, tags: Mapping[str, str], experiment_id: str) -> 
 
 
 @contextmanager
-def open_run(settings: Tracking, tags: Mapping[str, str], run_id: str | None = None) -> Iterator[TrackedRun]:
+def open_run(
+    settings: Tracking, tags: Mapping[str, str], run_id: str | None = None, reserve: FreeSpace | None = None
+) -> Iterator[TrackedRun]:
     """Open a new run, or the one with `run_id` again, and end it as what it was.
 
     FINISHED when the block ends, FAILED with the error as tag and traceback.txt when it raises, KILLED when it is
@@ -128,15 +135,23 @@ def open_run(settings: Tracking, tags: Mapping[str, str], run_id: str | None = N
 
     A server is only asked at the start. From there on the run is kept on this machine and delivered beside it; what is
     not delivered at its end is said by `waits`, on an interruption by a note and on an error on stderr.
+
+    With a `reserve`, which the caller holds, it is one of several that are open at once: they end in any order, and
+    none is what MLflow's own functions mean.
     """
     recorded = is_recorded(settings)
     experiment_id = "" if recorded else prepare(settings.uri, settings.experiment_name)
     before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else settings.uri  # a notebook's own store
     run = None
-    with reserved_space(settings.uri) as free_space:
+    with nullcontext(reserve) if reserve else reserved_space(settings.uri) as free_space:
         try:
             with deferred():
-                run = _record(settings, tags, run_id) if recorded else _start(settings, tags, experiment_id, run_id)
+                if recorded:
+                    run = _record(settings, tags, run_id)
+                elif reserve:
+                    run = _beside(settings, tags, experiment_id)
+                else:
+                    run = _start(settings, tags, experiment_id, run_id)
             yield run
             with deferred():
                 run.end("FINISHED")
@@ -178,6 +193,12 @@ def _start(settings: Tracking, tags: Mapping[str, str], experiment_id: str, run_
             client.delete_tag(run_id, tag)
     run.set_tags({**tags, **process_tags()})
     return run
+
+
+def _beside(settings: Tracking, tags: Mapping[str, str], experiment_id: str) -> TrackedRun:
+    run_id = _create(settings, tags, experiment_id)
+    connect(settings.uri)
+    return TrackedRun(run_id, experiment_id, mlflow.MlflowClient(), active=False)
 
 
 def _record(settings: Tracking, tags: Mapping[str, str], run_id: str | None) -> TrackedRun:

@@ -102,6 +102,7 @@ class Tag(StrEnum):
 
     TRIAL = "trial.number"
     TRIAL_STATE = "trial.state"  # of a trial: 'complete', 'pruned' or 'infeasible'; a failed one's run is FAILED
+    FUSED = "trial.fused"  # of a trial that began as a part of one program: of how many trials
     CONTINUES = "trial.continues"  # of a trial that went on where another one was pruned or had died
     DUPLICATE = "trial.duplicate_of"  # of a trial that took over another one's result
 

@@ -31,6 +31,7 @@ def queue_settings(settings: Compare, name: str) -> Sweep:
         name=name,
         n_trials=2 * settings.max_seeds,
         n_workers=settings.n_workers,
+        fused=None,
         devices_per_trial=1,
         objective=GOALS,
         seeds=1,
