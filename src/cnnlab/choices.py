@@ -19,6 +19,7 @@ from cnnlab.errors import UsageError
 from cnnlab.kernels.build import NotBuilt, library
 from cnnlab.models import ConvNet
 from cnnlab.models.compiled import KnownBlock, parts
+from cnnlab.models.dropout import Dropout
 from cnnlab.networks import build_network
 from cnnlab.settings.base import Own, digest
 from cnnlab.settings.commands import Trainer, Training
@@ -255,4 +256,6 @@ def use_kernels(network: nn.Module) -> None:
             library()
         except NotBuilt:
             return
-        network.compiled = True
+        for module in network.modules():
+            if isinstance(module, ConvNet | Dropout):
+                module.compiled = True

@@ -48,6 +48,8 @@ IGNORED_WARNINGS = (
     # Of files that are somebody else's; cnnlab says in a line what it makes of them.
     "Detected pickle protocol",
     "Validating sparse tensor invariants",
+    # A recorded CUDA graph keeps the nodes it was recorded with.
+    "The AccumulateGrad node's stream does not match",
     # Frozen layers are in evaluation mode, so that their statistics stay as they are.
     r"Found \d+ module\(s\) in eval mode at the start of training",
 )

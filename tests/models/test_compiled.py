@@ -12,6 +12,7 @@ from torch.nn import functional
 from cnnlab.kernels import build
 from cnnlab.kernels.blocks import Pooled
 from cnnlab.models import ConvNet
+from cnnlab.models.dropout import Dropout
 
 OPTIONS = {
     "filters": [16, 32],
@@ -137,6 +138,25 @@ def test_pooling_is_torchs_to_the_last_bit(dtype, relu, size):
         output.backward(gradient)
         results.append((output.detach(), given.grad))
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=0, equal_nan=True)
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", [(4, 32), (2, 16, 3, 5)])
+def test_dropout_is_the_same_in_fewer_passes(shape):
+    layer = Dropout(0.3)
+    results = []
+    for compiled in (False, True):
+        layer.compiled = compiled
+        torch.manual_seed(3)
+        values = torch.arange(1.0, 1 + math.prod(shape)).view(shape)
+        if len(shape) == 4:
+            values = values.contiguous(memory_format=torch.channels_last)
+        values.requires_grad_()
+        output = layer(values)
+        output.backward(torch.arange(2.0, 2 + math.prod(shape)).view(shape))
+        results.append((output.detach(), values.grad))
+    assert 0 < int((results[0][0] == 0).sum()) < math.prod(shape) / 2
+    torch.testing.assert_close(results[1], results[0], rtol=1e-6, atol=0)
 
 
 @needs_compiler

@@ -26,6 +26,8 @@ class Context(Protocol):
     images: torch.Size
     weight: torch.Size
     shape: Shape
+    strides: tuple[int, ...]
+    dropped: int
 
     def save_for_backward(self, *tensors: Tensor) -> None: ...
 
@@ -109,6 +111,32 @@ class FirstBlock(torch.autograd.Function):
         weight = total[:-1].view(kernel, kernel, inputs, channels).permute(3, 2, 0, 1)
         needed = context.needs_input_grad
         return None, weight if needed[1] else None, total[-1] if needed[2] else None, None, None, None
+
+
+class Dropped(torch.autograd.Function):
+    """Dropout of values that fill their memory without gaps, a multiple of LANES of them, from 16 random bits each."""
+
+    @staticmethod
+    def forward(context: Context, values: Tensor, bits: Tensor, dropped: int) -> Tensor:
+        """Return float32 or bfloat16 `values`, those zeroed whose int16 `bits` are below `dropped` - 2**15."""
+        context.save_for_backward(bits)
+        context.strides, context.dropped = values.stride(), dropped
+        return dropping(values, bits, dropped)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Context, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (bits,) = context.saved_tensors
+        if gradient.stride() != context.strides:  # bits and gradient lie in memory alike
+            gradient = torch.empty_strided(gradient.shape, context.strides, dtype=gradient.dtype).copy_(gradient)
+        return dropping(gradient, bits, context.dropped), None, None
+
+
+def dropping(values: Tensor, bits: Tensor, dropped: int) -> Tensor:
+    """Return values that lie in memory as `bits` do, those zeroed whose bits say so and the others scaled up."""
+    kept = torch.empty_like(values, memory_format=torch.preserve_format)
+    run("drop", values.dtype, values, bits, kept, values.numel(), dropped)
+    return kept
 
 
 def run(name: str, dtype: torch.dtype, *arguments: object) -> None:

@@ -15,6 +15,7 @@ typedef float Floats __attribute__((vector_size(LANES * sizeof(float)), aligned(
 typedef std::int32_t Ints __attribute__((vector_size(LANES * sizeof(std::int32_t)), aligned(4), may_alias));
 typedef std::uint32_t Words __attribute__((vector_size(LANES * sizeof(std::uint32_t)), aligned(4), may_alias));
 typedef std::uint16_t Halves __attribute__((vector_size(LANES * sizeof(std::uint16_t)), aligned(2), may_alias));
+typedef std::int16_t Shorts __attribute__((vector_size(LANES * sizeof(std::int16_t)), aligned(2), may_alias));
 typedef std::uint8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 
 struct Bfloat16 {
@@ -215,6 +216,20 @@ void first_backward(const Shape& shape, const float* images, const Number* gradi
     }
 }
 
+// Zeroes the values whose 16 random bits are below `dropped` and scales the others: a dropout, and its backward part.
+template <typename Number>
+void drop(const Number* values, const std::int16_t* bits, Number* kept, std::int64_t count, std::int64_t dropped) {
+    const Shorts least = Shorts{} + static_cast<std::int16_t>(dropped - 32768);
+    const Floats scale = Floats{} + 65536.0f / static_cast<float>(65536 - dropped);
+#pragma omp parallel for schedule(static)
+    for (std::int64_t place = 0; place < count / LANES; place++) {
+        const Shorts own = *reinterpret_cast<const Shorts*>(bits + place * LANES);
+        const Ints keep = __builtin_convertvector(own >= least, Ints);
+        const Floats value = load(values + place * LANES);
+        store(kept + place * LANES, keep ? value * scale : Floats{});
+    }
+}
+
 }  // namespace
 
 // One pair of doors for each type of number; `relu` is 0 or 1.
@@ -240,6 +255,10 @@ void first_backward(const Shape& shape, const float* images, const Number* gradi
                          : shape->taps() == 9 ? first_backward<9, NUMBER>                                              \
                                               : first_backward<0, NUMBER>;                                             \
         run(*shape, images, gradient, chosen, sums);                                                                   \
+    }                                                                                                                  \
+    void drop_##NAME(const NUMBER* values, const std::int16_t* bits, NUMBER* kept, std::int64_t count,                 \
+                     std::int64_t dropped) {                                                                           \
+        drop(values, bits, kept, count, dropped);                                                                      \
     }
 
 extern "C" {
