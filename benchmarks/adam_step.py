@@ -1,50 +1,43 @@
 """Seconds of an optimizer step: Adam with Keras' epsilon beside torch's own, both fused, on one network's parameters.
 
-    python benchmarks/adam_step.py [--model deep_cnn] [--steps 500] [--threads 1]
+    python -m benchmarks adam_step [--model deep_cnn] [--steps 500] [--threads 1]
 
 Both step along the same gradients, drawn once, on parameters of their own, and take turns step by step (who is first
 changes too), so that a noisy machine disturbs both alike. Printed: median and minimum of each, and their ratios.
 """
 
-# ruff: noqa: E402
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from cnnlab import process
-
-process.set_environment()  # first, as in train.py: it tells OpenMP how to wait, before torch is loaded
-
-# isort: split
 import torch
-from hydra import compose, initialize_config_dir
 from torch import nn
 
+from cnnlab import process
 from cnnlab.descent import optimizer_maker
+from cnnlab.job import compose_job
 from cnnlab.plan import make_plan, read_training
 from cnnlab.settings.read import resolve
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 PLACEMENTS = ("torch", "keras")
 WARM_UP = 20  # steps that are not counted
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="deep_cnn")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    process.begin()
-    torch.set_num_threads(options.threads)
+
+
+def measure(options: argparse.Namespace) -> dict:
+    process.begin(options.threads)
     optimizers = {}
     for placement in PLACEMENTS:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("train", [f"model={options.model}", f"optimizer.epsilon_placement={placement}"])
+        config = compose_job("train", [f"model={options.model}", f"optimizer.epsilon_placement={placement}"]).config
         settings = read_training(resolve(config))
         network = make_plan(settings, Path("unused")).classifier.network
         weights = [nn.Parameter(weight.detach().clone()) for weight in network.parameters()]
@@ -60,12 +53,21 @@ def main() -> None:
             if turn >= WARM_UP:
                 seconds[placement].append(time.perf_counter() - started)
     sizes = [weight.numel() for weight in optimizers["keras"].param_groups[0]["params"]]
-    print(f"{options.model}: {sum(sizes):,} parameters in {len(sizes)} tensors, {options.steps} steps, ", end="")
-    print(f"{options.threads} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}")
-    for name, of in (("median", statistics.median), ("minimum", min)):
-        torchs, kerass = (1e6 * of(seconds[placement]) for placement in PLACEMENTS)
-        print(f"{name}: torch {torchs:.1f} us, keras {kerass:.1f} us, ratio {kerass / torchs:.3f}")
+    told_of = {"model": options.model, "parameters": sum(sizes), "tensors": len(sizes)}
+    told_of |= {"steps": options.steps, "threads": options.threads}
+    measures = {"median": statistics.median, "minimum": min}
+    return told_of | {name: {it: of(values) for it, values in seconds.items()} for name, of in measures.items()}
 
 
-if __name__ == "__main__":
-    main()
+def told(found: dict) -> Iterator[str]:
+    yield (
+        f"Microseconds of a step of fused Adam over `{found['model']}` ({found['parameters']:,} parameters in "
+        f"{found['tensors']} tensors), by turns, {found['steps']} steps, {found['threads']} threads:"
+    )
+    yield ""
+    for name in ("median", "minimum"):
+        torchs, kerass = (1e6 * found[name][placement] for placement in PLACEMENTS)
+        yield f"- {name}: torch's own {torchs:.1f}, with Keras' epsilon {kerass:.1f}, ratio {kerass / torchs:.3f}"
+
+
+summary = told

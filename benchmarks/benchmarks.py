@@ -4,7 +4,26 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from benchmarks import epochs, metrics_time, streaming
+from benchmarks import (
+    adam_step,
+    epochs,
+    metrics_time,
+    speedrun,
+    streaming,
+    sweep_mnist,
+    sweep_overhead,
+    sweep_workers,
+    verdict_errors,
+)
 
-BENCHMARKS: dict[str, ModuleType] = {"epochs": epochs, "metrics_time": metrics_time, "streaming": streaming}
-USUAL = ("epochs", "metrics_time")  # what `make bench` runs
+# What `make bench` runs; in this order README.md tells of it.
+USUAL: dict[str, ModuleType] = {
+    "epochs": epochs,
+    "speedrun": speedrun,
+    "metrics_time": metrics_time,
+    "adam_step": adam_step,
+    "sweep_overhead": sweep_overhead,
+    "sweep_workers": sweep_workers,
+}
+# And what takes hours, or tells of no speed.
+BENCHMARKS = USUAL | {"streaming": streaming, "sweep_mnist": sweep_mnist, "verdict_errors": verdict_errors}

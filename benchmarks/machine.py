@@ -6,6 +6,7 @@ import os
 import platform
 from datetime import UTC, datetime
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from cnnlab.process import available_cores
@@ -31,7 +32,7 @@ def machine() -> dict[str, object]:
         "load": round(os.getloadavg()[0], 2),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": {name: metadata.version(name) for name in PACKAGES if find_spec(name.replace("-", "_"))},
     }
 
 

@@ -1,6 +1,6 @@
 """On MNIST with deep_cnn and the same wall time: what pruning and searching are worth.
 
-    CNNLAB_DATA=/path/to/datasets python benchmarks/sweep_mnist.py [--minutes 45] [--epochs 20] [--seeds 3]
+    CNNLAB_DATA=/path/to/datasets python -m benchmarks sweep_mnist [--minutes 45] [--epochs 20] [--seeds 3]
 
 A sweep with hyperband and one without pruning run for the same wall time each and are then stopped; the number of
 configurations each tried is compared. Then the best trial of the first, as the sweep wrote it, and the published
@@ -20,13 +20,15 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import optuna
 from optuna.trial import TrialState
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.machine import ROOT
+
 TASK = ["model=deep_cnn", "dataset=mnist", "batch_size=128", "trainer.precision=bf16-mixed"]
 TASK += ["callbacks=best_checkpoint"]
 BARE = ["figures.enabled=false", "tracking.log_model=false"]
@@ -56,14 +58,15 @@ def train(options: argparse.Namespace, name: str, *what: str) -> list[float]:
     return [run.data.metrics["test/acc"] for run in client.search_runs([experiment.experiment_id])]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=45)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3, help="trainings of the winner and of the published network")
     parser.add_argument("--folder", type=Path, default=Path("outputs/sweep_mnist"))
-    options = parser.parse_args()
+
+
+def measure(options: argparse.Namespace) -> dict:
     options.folder = options.folder.absolute()  # the commands run in it
     options.folder.mkdir(parents=True, exist_ok=True)
     for name in PRUNERS:
@@ -71,16 +74,21 @@ def main() -> None:
     storage = f"sqlite:///{options.folder}/mlruns/sweeps.db"
     studies = {name: optuna.load_study(study_name=name, storage=storage) for name in PRUNERS}
     tried = {name: len(study.get_trials(states=ENDED)) for name, study in studies.items()}
-    print(f"configurations in {options.minutes:g} min: hyperband {tried['hyperband']}, without pruning {tried['none']}")
-    print(f"ratio {tried['hyperband'] / tried['none']:.2f} (goal: 3)")
     winner = train(options, "winner", "--config-dir", str(options.folder / "hyperband"), "experiment=best")
     published = train(options, "published", *TASK, *PUBLISHED, f"trainer.max_epochs={options.epochs}")
-    for name, values in (("winner", winner), ("published", published)):
-        print(
-            f"{name}: test accuracy {statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f} (n={len(values)})"
-        )
-    print(f"difference {statistics.fmean(winner) - statistics.fmean(published):.4f} (goal: 0.01)")
+    return {"minutes": options.minutes, "tried": tried, "winner": winner, "published": published}
 
 
-if __name__ == "__main__":
-    main()
+def told(found: dict) -> Iterator[str]:
+    tried = found["tried"]
+    yield (
+        f"In {found['minutes']:g} minutes of `deep_cnn` on MNIST hyperband tries {tried['hyperband']} configurations, "
+        f"a sweep without pruning {tried['none']} ({tried['hyperband'] / tried['none']:.2f} times)."
+    )
+    for name in ("winner", "published"):
+        mean, deviation = statistics.fmean(found[name]), statistics.stdev(found[name])
+        yield f"- {name}: test accuracy {mean:.4f} ± {deviation:.4f} (n = {len(found[name])})"
+    yield f"- difference: {statistics.fmean(found['winner']) - statistics.fmean(found['published']):+.4f}"
+
+
+summary = told

@@ -1,8 +1,8 @@
 """What a trial costs beyond its training: 200 one-epoch trials on digits with 2 workers.
 
-    python benchmarks/sweep_overhead.py [--trials 200] [--workers 2]
+    python -m benchmarks sweep_overhead [--trials 200] [--workers 2]
 
-Prints the seconds per trial and worker that were not training, and checks that no trial was lost, repeated or stuck.
+Tells the seconds per trial and worker that were not training, and checks that no trial was lost, repeated or stuck.
 """
 
 from __future__ import annotations
@@ -12,19 +12,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.machine import ROOT
+
 SEARCH = ["model=mlp", "search=mlp", "sampler=random", "pruner=none", "trainer.max_epochs=1", "sweep.final_seeds=0"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
+
+
+def measure(options: argparse.Namespace) -> dict:
     sizes = [f"sweep.n_trials={options.trials}", f"sweep.n_workers={options.workers}"]
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
@@ -49,13 +52,19 @@ def main() -> None:
     span = (max(t.datetime_complete for t in trials) - min(t.datetime_start for t in trials)).total_seconds()
     training = sum(trial.user_attrs["result"]["training_seconds"] for trial in trained)
     overhead = (options.workers * span - training) / len(trials)
-    print(f"{len(study.trials)} trials, states {sorted(states)}, {len(errors)} errors in the workers' logs")
-    rate = 3600 * len(trials) / span
-    print(f"wall time {wall:.1f} s, from the first trial to the last {span:.1f} s: {rate:.0f} trials an hour")
-    print(f"training {training / len(trained):.3f} s a trial; overhead {overhead:.3f} s a trial and worker")
     if len(trials) != options.trials or states != {"COMPLETE"} or errors:
-        sys.exit("lost, stuck or failed trials: see above")
+        sys.exit(f"lost, stuck or failed: {len(study.trials)} trials, states {sorted(states)}, errors {errors}")
+    told_of = {"trials": len(trials), "workers": options.workers, "wall": wall, "span": span}
+    return told_of | {"training": training / len(trained), "overhead": overhead}
 
 
-if __name__ == "__main__":
-    main()
+def told(found: dict) -> Iterator[str]:
+    rate = 3600 * found["trials"] / found["span"]
+    yield (
+        f"{found['trials']} trials of one epoch of `mlp` on the digits, {found['workers']} workers: {rate:.0f} trials "
+        f"an hour from the first to the last, {found['wall']:.0f} s in all; {found['training']:.3f} s of training and "
+        f"{found['overhead']:.3f} s of everything else a trial."
+    )
+
+
+summary = told

@@ -1,6 +1,6 @@
 """Trials an hour with two workers against one, for a model that one core can feed.
 
-    python benchmarks/sweep_workers.py [--trials 100] [--repeats 3]
+    python -m benchmarks sweep_workers [--trials 100] [--repeats 3]
 
 Needs two idle cores. Counts from the first trial's start to the last trial's end: starting a worker is paid once, and
 with 40 trials the second worker's start still weighs (1.5 times where 100 trials gave 1.8).
@@ -13,11 +13,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
+from collections.abc import Iterator
 
 import optuna
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.machine import ROOT
+
 SWEEP = ["model=mlp", "search=mlp", "sampler=random", "pruner=none", "callbacks=best_checkpoint"]
 SWEEP += ["trainer.max_epochs=5", "sweep.final_seeds=0", "sweep.name=speed"]
 
@@ -35,17 +36,24 @@ def trials_an_hour(workers: int, trials: int) -> float:
     return 3600 * len(ended) / (last - first).total_seconds()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
+
+
+def measure(options: argparse.Namespace) -> dict:
     # One after the other within each repeat: a machine that slows down slows both.
     rates = [(trials_an_hour(1, options.trials), trials_an_hour(2, options.trials)) for _ in range(options.repeats)]
-    for one, two in rates:
-        print(f"1 worker {one:.0f}, 2 workers {two:.0f} trials an hour: {two / one:.2f} times")
-    print(f"median {statistics.median(two / one for one, two in rates):.2f} times (n={len(rates)}; goal: 1.7)")
+    return {"trials": options.trials, "rates": rates}
 
 
-if __name__ == "__main__":
-    main()
+def told(found: dict) -> Iterator[str]:
+    ratios = [two / one for one, two in found["rates"]]
+    one, two = (statistics.median(rates) for rates in zip(*found["rates"], strict=True))
+    yield (
+        f"Sweeps of {found['trials']} trials of `mlp` on the digits: one worker does {one:.0f} trials an hour, two "
+        f"{two:.0f}: {statistics.median(ratios):.2f} times (medians, by turns, n = {len(ratios)})."
+    )
+
+
+summary = told

@@ -1,6 +1,6 @@
 """How often does compare.py tell equal settings apart, and how often does it find a difference that is there?
 
-    python benchmarks/verdict_errors.py [--comparisons 200] [--different 100]
+    python -m benchmarks verdict_errors [--comparisons 200] [--different 100]
 
 Networks of one hidden layer of 32 on the bundled digits, hundreds side by side as one batch of matrices, each with its
 own weights, order of batches and dropout: 0.03 seconds of a core a network, where a run of train.py takes 0.3. Each
@@ -11,28 +11,24 @@ validation accuracy of 144 images, up to 8 pairs. One process, one thread.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from scipy import stats
 from torch import Tensor
 
 from cnnlab import process
 from cnnlab.data import load
 from cnnlab.data.split import divide
+from cnnlab.job import compose_job
 from cnnlab.plan import read_training
 from cnnlab.settings.read import resolve
-from cnnlab.tracking.provenance import processor
 from cnnlab.verdicts.boundaries import Design
 from cnnlab.verdicts.decision import Answer, Rule, find
 
-ROOT = Path(__file__).resolve().parents[1]
 SIDE_BY_SIDE = 160  # networks
 HIDDEN, BATCH, LEARNING_RATE = 32, 32, 3e-3
 DESIGN = Design(3, 8, 0.05)
@@ -112,16 +108,15 @@ def decide(a: list[float], b: list[float], step: float) -> dict[str, object]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--comparisons", type=int, default=200, help="of the setting with itself")
     parser.add_argument("--different", type=int, default=100, help="with each setting that differs")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "verdict_errors.json")
-    options = parser.parse_args()
+
+
+def measure(options: argparse.Namespace) -> dict:
     process.begin(1)
     started = time.process_time()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        dataset = read_training(resolve(compose("train", ["dataset.sealed=true"]))).dataset
+    dataset = read_training(resolve(compose_job("train", ["dataset.sealed=true"]).config)).dataset
     digits = load(dataset)
     index = divide(digits, dataset.validation)
     pixels = digits.train_images.flatten(1).float() / 255
@@ -137,20 +132,18 @@ def main() -> None:
         differences = [second - first for first, second in zip(a, b, strict=True)]
         known = {"difference": statistics.fmean(differences), "deviation": statistics.stdev(differences)}
         found[name] = known | result
-        low, high = result["clopper_pearson"]
-        print(
-            f"{name}: difference {known['difference']:+.4f}, deviation {known['deviation']:.4f} a pair; told apart in "
-            f"{result['rate']:.3f} of {result['comparisons']} comparisons ({low:.3f} to {high:.3f}; better "
-            f"{result['better']}, worse {result['worse']}), {result['mean_pairs']:.1f} pairs on average",
-            flush=True,
-        )
-    where = {"processor": processor(), "python": platform.python_version(), "torch": torch.__version__}
+        print(f"{name}: told apart in {result['rate']:.3f} of {result['comparisons']} comparisons", flush=True)
     minutes = (time.process_time() - started) / 60
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    content = {"machine": where, "processor_minutes": minutes, "design": [DESIGN.first, DESIGN.last], "found": found}
-    options.results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(f"{minutes:.1f} minutes of one core; {options.results}")
+    return {"processor_minutes": minutes, "design": [DESIGN.first, DESIGN.last], "found": found}
 
 
-if __name__ == "__main__":
-    main()
+def told(found: dict) -> Iterator[str]:
+    yield f"Comparisons of small networks on the digits, {found['processor_minutes']:.1f} minutes of one core:"
+    yield ""
+    for name, it in found["found"].items():
+        low, high = it["clopper_pearson"]
+        yield (
+            f"- {name}: difference {it['difference']:+.4f}, deviation {it['deviation']:.4f} a pair; told apart in "
+            f"{it['rate']:.3f} of {it['comparisons']} comparisons ({low:.3f} to {high:.3f}; better {it['better']}, "
+            f"worse {it['worse']}), {it['mean_pairs']:.1f} pairs on average"
+        )
