@@ -13,6 +13,7 @@ from benchmarks import (
     sweep_mnist,
     sweep_overhead,
     sweep_workers,
+    tracking_time,
     verdict_errors,
 )
 
@@ -20,6 +21,7 @@ from benchmarks import (
 USUAL: dict[str, ModuleType] = {
     "epochs": epochs,
     "speedrun": speedrun,
+    "tracking_time": tracking_time,
     "metrics_time": metrics_time,
     "adam_step": adam_step,
     "sweep_overhead": sweep_overhead,

@@ -58,7 +58,7 @@ def measure(options: argparse.Namespace) -> dict:
         plan = make_plan(settings, Path(folder))
         plan.trainer.callbacks.append(EveryOther())  # type: ignore[attr-defined]
         with open_run(plan.settings.tracking, {}) as run:
-            fit(plan, [run.log_metrics, lambda epoch, metrics: ends.append(time.perf_counter())])
+            fit(plan, [run.log_epoch, lambda epoch, metrics: ends.append(time.perf_counter())])
     seconds = [end - start for start, end in pairwise(ends[1:])]
     size = {"dataset": options.dataset, "threads": torch.get_num_threads()}
     return size | {"without": seconds[::2], "with": seconds[1::2]}

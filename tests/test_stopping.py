@@ -67,12 +67,11 @@ def test_before_the_first_epoch_there_is_nothing_to_keep(tmp_path):
     assert line == "MLflow run abc is KILLED; no epoch had ended, so no checkpoint is kept"
 
 
-def test_a_store_out_of_reach_is_told_with_the_checkpoints_place(tmp_path, monkeypatch):
-    def unreachable(client, run_id, monitors):
+def test_a_store_out_of_reach_is_told_with_the_checkpoints_place(tmp_path):
+    def unreachable(monitors):
         raise MlflowException("no answer")
 
-    monkeypatch.setattr(stopping, "epoch_history", unreachable)
-    run = SimpleNamespace(run_id="abc", client=None)
+    run = SimpleNamespace(run_id="abc", history=unreachable)
     (line,) = what_is_kept(run, plan_with(tmp_path, "best", best=2), "KILLED")
     assert line.endswith(f"the checkpoint of epoch 3 is not in the store, but there: {tmp_path / 'best.ckpt'}")
 

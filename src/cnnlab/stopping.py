@@ -15,7 +15,7 @@ from cnnlab.plan import Plan
 from cnnlab.signals import Interruption, deferred
 from cnnlab.slurm import requeue
 from cnnlab.start import typed
-from cnnlab.tracking.history import at_epoch, epoch_history
+from cnnlab.tracking.history import at_epoch
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import BEST, Metric
 
@@ -49,7 +49,7 @@ def what_is_kept(run: TrackedRun, plan: Plan, status: str) -> list[str]:
         return [f"{ended}; no epoch had ended, so no checkpoint is kept"]
     path, epoch = found
     try:
-        reached = at_epoch(epoch_history(run.client, run.run_id, plan.settings.chosen_monitors), epoch)
+        reached = at_epoch(run.history(plan.settings.chosen_monitors), epoch)
         run.log_metrics(epoch, reached | {Metric.BEST_EPOCH: epoch})
         run.log_file(path, "checkpoints")
     except (OSError, MlflowException):  # the store is out of reach or full; the run is stopped all the same

@@ -29,7 +29,7 @@ from cnnlab.settings.augmentation import without_effect
 from cnnlab.settings.training import measured
 from cnnlab.start import typed
 from cnnlab.stopping import keeping_best
-from cnnlab.tracking.history import at_epoch, epoch_history
+from cnnlab.tracking.history import at_epoch
 from cnnlab.tracking.ledger import Door, Reading
 from cnnlab.tracking.logger import EpochSink
 from cnnlab.tracking.own_code import keep_own_code
@@ -137,8 +137,8 @@ def train_and_test(
             console.print(f"too large to be kept with the run: {name}", soft_wrap=True, markup=False)
         record_start(run, plan)
     for epoch, row in state.epochs.items() if state else ():
-        run.log_metrics(epoch, row)  # what the run has of them already stands
-    seconds = fit(plan, [run.log_metrics, *listeners], state)
+        run.log_epoch(epoch, row)  # what the run has of them already stands
+    seconds = fit(plan, [run.log_epoch, *listeners], state)
     metrics, best_epoch = test_best(plan, run, door)
     return keep(run, plan, Result(run.run_id, folder, plan, best_epoch, seconds, metrics, plan.last.epochs))
 
@@ -197,7 +197,7 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
         Metric.EPOCHS: epochs,
         Metric.TRAINING_SECONDS: result.training_seconds,
     }
-    history = epoch_history(run.client, run.run_id, plan.settings.chosen_monitors)
+    history = run.history(plan.settings.chosen_monitors)
     run.log_metrics(best_epoch, result.metrics | ending | at_epoch(history, best_epoch))
     if best_epoch != epochs:
         # MLflow shows and sorts by what stands at the last step: let that be the kept checkpoint's.

@@ -138,7 +138,7 @@ def test_several_seeds_give_their_mean(tmp_path):
 
 
 class Sink:
-    def log_metrics(self, epoch, metrics) -> None:
+    def log_epoch(self, epoch, metrics) -> None:
         pass
 
 

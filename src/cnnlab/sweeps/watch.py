@@ -40,7 +40,7 @@ class Watch:
 
     def see(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record an epoch and report it."""
-        self.run.log_metrics(epoch, {f"{self.prefix}{name}": value for name, value in metrics.items()})
+        self.run.log_epoch(epoch, {f"{self.prefix}{name}": value for name, value in metrics.items()})
         self.epochs[epoch] = dict(metrics)
         if self.trial is not None and not self.pruned and self.goals.metric in metrics:
             self.trial.report(metrics[self.goals.metric], epoch)

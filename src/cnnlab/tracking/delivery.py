@@ -20,8 +20,7 @@ from cnnlab.errors import UsageError
 from cnnlab.tracking.journal import Journal, Kind, Line
 from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.store import prepare
-
-LARGEST_BATCH = 1000  # metrics that MLflow takes at once
+from cnnlab.tracking.writer import LARGEST_BATCH
 
 
 class Delivery:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,13 @@ from mlflow.utils.time import get_current_time_millis
 from cnnlab.errors import UsageError, described, hidden
 from cnnlab.settings.commands import Tracking
 from cnnlab.signals import Interruption, deferred
-from cnnlab.tracking.history import logged_steps
+from cnnlab.tracking.history import History, epoch_history, logged_steps
 from cnnlab.tracking.reach import is_server, within
 from cnnlab.tracking.recording import OPENING, Recording, is_recorded, open_recording
 from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.stale import process_tags
 from cnnlab.tracking.store import connect, prepare, reserved_space
+from cnnlab.tracking.writer import Writer
 
 FreeSpace = Callable[[], None]  # gives back the disk space that is held for the last words of a run
 
@@ -38,6 +39,7 @@ class TrackedRun:
     logged: frozenset[tuple[str, int]] = frozenset()  # of a run opened again: the metrics it has, with their steps
     recording: Recording | None = None  # where the run is kept on this machine first
     active: bool = True  # whether it is the run that MLflow's own functions mean, which only the last one opened is
+    writer: Writer | None = None  # of an open run: writes its epochs beside the training
 
     @property
     def waits(self) -> str | None:
@@ -63,12 +65,32 @@ class TrackedRun:
 
         What a run that goes on has of this step stands: stopped after it was logged, the epoch is trained again.
         """
+        self.flush()
+        if entries := self._entries(epoch, metrics):
+            self.client.log_batch(self.run_id, metrics=entries)
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Keep one epoch's metrics as `log_metrics` does, beside the training; raises what an earlier epoch met."""
+        if self.writer is None:
+            self.log_metrics(epoch, metrics)
+        else:
+            self.writer.put(self._entries(epoch, metrics))
+
+    def flush(self) -> None:
+        """Wait until the store, or the journal, has all epochs; raises what was met on the way."""
+        if self.writer is not None:
+            self.writer.flush()
+
+    def history(self, names: Iterable[str] = ()) -> History:
+        """Return what was logged of every epoch: see `epoch_history`."""
+        self.flush()
+        return epoch_history(self.client, self.run_id, names)
+
+    def _entries(self, epoch: int, metrics: Mapping[str, float]) -> list[Metric]:
         now = get_current_time_millis()
-        entries = [
+        return [
             Metric(key, float(value), now, epoch) for key, value in metrics.items() if (key, epoch) not in self.logged
         ]
-        if entries:
-            self.client.log_batch(self.run_id, metrics=entries)
 
     def log_text(self, text: str, file_name: str) -> None:
         self.client.log_text(self.run_id, hidden(text), file_name)
@@ -91,6 +113,11 @@ class TrackedRun:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         self.client.log_batch(self.run_id, tags=[RunTag(key, hidden(value)) for key, value in tags.items()])
+
+
+def writer_of(client: mlflow.MlflowClient, run_id: str) -> Writer:
+    """Return what writes the epochs of a run beside its training."""
+    return Writer(lambda entries: client.log_batch(run_id, metrics=entries))
 
 
 def tracked_run(uri: str, run_id: str) -> TrackedRun:
@@ -153,6 +180,7 @@ def open_run(
                 else:
                     run = _start(settings, tags, experiment_id, run_id)
             yield run
+            run.flush()
             with deferred():
                 run.end("FINISHED")
             _finish(run)
@@ -187,7 +215,7 @@ def _start(settings: Tracking, tags: Mapping[str, str], experiment_id: str, run_
         raise UsageError(f"tracking.uri={settings.uri!r} does not hold the MLflow run {run_id}") from error
     client = mlflow.MlflowClient()
     logged = frozenset() if new else logged_steps(client, run_id)
-    run = TrackedRun(active.info.run_id, active.info.experiment_id, client, logged)
+    run = TrackedRun(active.info.run_id, active.info.experiment_id, client, logged, writer=writer_of(client, run_id))
     for tag in () if new else (Tag.ERROR, Tag.INTERRUPTION):
         if tag in active.data.tags:
             client.delete_tag(run_id, tag)
@@ -204,7 +232,8 @@ def _beside(settings: Tracking, tags: Mapping[str, str], experiment_id: str) -> 
 def _record(settings: Tracking, tags: Mapping[str, str], run_id: str | None) -> TrackedRun:
     recording = open_recording(settings, tags, run_id)
     logged = frozenset((entry.key, entry.step) for known in recording.client.history.values() for entry in known)
-    return TrackedRun(recording.run_id, recording.experiment_id, recording.client, logged, recording)
+    client, own = recording.client, recording.run_id
+    return TrackedRun(own, recording.experiment_id, client, logged, recording, writer=writer_of(client, own))
 
 
 def _finish(run: TrackedRun | None) -> str | None:
@@ -220,6 +249,7 @@ def _end(run: TrackedRun | None, status: str, tags: Mapping[str, str], details: 
     if run is None:
         return
     try:
+        run.flush()
         run.set_tags(tags)
         if details:
             run.log_text(details, "traceback.txt")
