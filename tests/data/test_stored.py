@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from PIL import Image
@@ -22,7 +21,10 @@ from cnnlab.data.drawing import measure_frame
 from cnnlab.data.pixels import border_brightness
 from cnnlab.data.rows import Rows
 from cnnlab.data.scaling import channel_statistics
+from cnnlab.decoder import MODULE, Order
+from cnnlab.decoding import Form
 from cnnlab.errors import Incomplete, UsageError
+from cnnlab.start import importing
 from commands import environment, run, settings, small_disk
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
@@ -85,6 +87,13 @@ def test_they_are_the_images_that_memory_would_hold(tmp_path, mode):
     assert measure_frame(rows, 0) == measure_frame(copied, 0)
     line = f"memory: the images take 1 MiB, beyond dataset.memory_limit=0; they are read from files in {tmp_path}/disk/"
     assert line in mapped.layout and "memory" not in held.layout
+
+
+def test_the_brightness_of_borders_is_their_median():
+    for seed in range(30):
+        images = torch.randint(0, 9, (3, 1, 3, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+        edges = torch.cat([images[..., side, :] for side in (0, 2)] + [images[..., side] for side in (0, 2)])
+        assert border_brightness(images) == float(edges.flatten().median())
 
 
 def history(folder: Path) -> list[tuple[str, int, float]]:
@@ -176,18 +185,25 @@ def test_two_at_once_make_one_file_and_a_killed_one_leaves_nothing_wrong(tmp_pat
     while not files(tmp_path, "*.part"):
         assert killed.poll() is None
         time.sleep(0.002)
-    decoders = []
-    while not decoders:
-        decoders = psutil.Process(killed.pid).children()
     killed.kill()
     killed.wait()
-    assert not psutil.wait_procs(decoders, timeout=20)[1]  # they end with it
     assert files(tmp_path, "*.npy") == []
     readers = [reader(tmp_path) for _ in range(2)]
     said = [process.communicate()[0].splitlines() for process in readers]
     assert sorted(len(lines) for lines in said) == [1, 3]  # one has decoded, the training images and those of the test
     assert {lines[-1] for lines in said} == {load(section(tmp_path, 1000)).digest}
     assert len(files(tmp_path, "*.npy")) == 2 and files(tmp_path, "*.part") == []
+
+
+def test_a_process_that_decodes_ends_with_the_one_that_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "endless.png")
+    (tmp_path / "part").touch()
+    order = Order(str(tmp_path / "part"), 0, [(0, str(tmp_path / "endless.png"))], Form(1, (8, 8), "crop", None))
+    variables = environment() | importing()
+    process = subprocess.Popen([sys.executable, "-m", MODULE], stdin=subprocess.PIPE, env=variables)
+    process.stdin.write(order.written())
+    process.stdin.close()
+    assert process.wait(timeout=60) == 1
 
 
 def test_the_file_is_found_again_and_photos_that_changed_make_another(photos, caplog):
