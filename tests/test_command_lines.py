@@ -43,6 +43,9 @@ WRONG = [
     train("dataset.root=null", "dataset.root=null is not allowed"),
     train("dataset=null", "configuration: "),
     train("dataset.validation=5", "dataset.validation=5 is not allowed"),
+    train(
+        "batch_size=34", "batch_size=34 leaves one of 1293 training images", "model=mlp", "model.normalization=batch"
+    ),
     train("seed=1.0", "seed=1.0 is not allowed"),
     train("seed=${nowhere}", "configuration: Interpolation key 'nowhere' not found"),
     train("seed=???", "configuration: Missing mandatory value: seed"),
@@ -65,6 +68,8 @@ WRONG = [
     train("trainer.precision=abc", "trainer.precision=abc"),
     train("trainer.devices=1.5", "trainer.devices=1.5 is not allowed; trainer.devices takes a whole number, or a text"),
     train("trainer.strategy=deepspeed", "trainer.strategy=deepspeed"),
+    train("trainer.strategy=ddp_spawn", "trainer.strategy='ddp_spawn': trains in copies of this process"),
+    train("trainer.num_nodes=2", "trainer.num_nodes=2, but nothing says where the other machines are"),
     train("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0 is not allowed"),
     train("+trainer.accumulate_grad_batches=abc", "trainer.accumulate_grad_batches='abc' is not allowed"),
     train("+trainer.limit_train_batches=0", "trainer.limit_train_batches=0 is not allowed"),

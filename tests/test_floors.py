@@ -22,7 +22,7 @@ FLOORS = (
     ("training", "checkpoint"),
     ("resuming",),
     ("like", "beginning"),
-    ("stopping", "ranks", "fused"),
+    ("stopping", "ranks", "fused", "meeting"),
     ("plan",),
     ("descent", "choices", "kept_predictions", "trained_model", "slurm"),
     (

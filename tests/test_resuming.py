@@ -225,6 +225,10 @@ def test_a_finished_run_is_extended_by_another_one_that_is_what_a_longer_one_wou
     _, second = status(extended)
     assert tags(extended, second)["extends"] == first
     assert history(extended)[second] == only_history(longer)
+    for best in extended.glob("outputs/*/*/checkpoints/epoch_*"):
+        best.unlink()
+    said = refused(extended, f"resume={first}", "trainer.max_epochs=5")
+    assert "its best checkpoint is no longer in " in said and f"begin anew: python train.py like={first}" in said
 
 
 def test_a_run_that_stopped_early_is_extended_too(tmp_path):

@@ -13,6 +13,12 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
+
+from cnnlab.tracking.schema import Tag
+
+CLOCKS = ("epoch_seconds", "training_seconds", "train/samples_per_second", "system/")
+
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -151,3 +157,34 @@ def forwarded(request: bytes, port: int) -> bytes:
         while part := server.recv(65536):
             answer += part
     return answer
+
+
+def contents(uri: str, run_id: str, timed: bool = True) -> dict[str, object]:
+    """Return everything that a store holds of a run."""
+    client = mlflow.MlflowClient(uri)
+    found = client.get_run(run_id)
+    history = {
+        name: [
+            (entry.step, repr(entry.value), *([entry.timestamp] if timed else []))
+            for entry in sorted(client.get_metric_history(run_id, name), key=lambda item: (item.step, item.timestamp))
+        ]
+        for name in found.data.metrics
+        if timed or not name.startswith(CLOCKS)
+    }
+    return {
+        "status": found.info.status,
+        "parameters": found.data.params,
+        "tags": {key: value for key, value in found.data.tags.items() if key not in (Tag.RECORDED, Tag.PROCESS)},
+        "history": history,
+        "data": [item.dataset.digest for item in found.inputs.dataset_inputs],
+        "models": len(found.outputs.model_outputs) if found.outputs else 0,
+        "files": dict(sorted(files(client, run_id))),
+    }
+
+
+def files(client: mlflow.MlflowClient, run_id: str, folder: str | None = None):
+    for item in client.list_artifacts(run_id, folder):
+        if item.is_dir:
+            yield from files(client, run_id, item.path)
+        else:
+            yield item.path, item.file_size

@@ -8,10 +8,12 @@ import re
 import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from types import TracebackType
 from typing import NoReturn
 
 import hydra
@@ -51,6 +53,7 @@ _jobs_own: list[Exception] = []  # what jobs raised; Hydra raises others before 
 def enter(door: str) -> NoReturn:
     """Run the command `door` for each job of its command line and exit with the worst of their codes."""
     process.set_environment()
+    sys.excepthook = show_error
     try:
         sys.argv[1:] = arranged(door, sys.argv[1:])
         if door == "train" and process.follows_a_first():
@@ -85,6 +88,11 @@ def enter(door: str) -> NoReturn:
     sys.exit(max(_codes))
 
 
+def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of a fault of ours as Python does, without the passwords of addresses."""
+    print(hidden("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
 def run_jobs(door: str) -> None:
     """Let Hydra compose the command line and run each of its jobs; a multirun has several."""
 
@@ -94,6 +102,7 @@ def run_jobs(door: str) -> None:
     def run(config: DictConfig) -> None:
         job = job_of_hydra(config)
         multiruns.update([Path(job.multirun).absolute()] if job.multirun else [])
+        _hide_passwords(Path(job.multirun) if job.multirun else None)
         with plain_errors(), ending_of(job, endings) as ending:
             check_folder(job.folder)
             check_launcher(str(HydraConfig.get().runtime.choices.get("hydra/launcher")))
@@ -217,6 +226,15 @@ def tell(problems: Iterable[str]) -> None:
     """Print problems, one line each, on stderr."""
     for line in problems:
         print(f"error: {hidden(line)}", file=sys.stderr)
+
+
+def _hide_passwords(folder: Path | None) -> None:
+    """Take the passwords of addresses out of what Hydra has written about a multirun."""
+    if folder is None or not (file := folder / "multirun.yaml").is_file():
+        return
+    text = file.read_text(encoding="utf-8")
+    if hidden(text) != text:
+        file.write_text(hidden(text), encoding="utf-8")
 
 
 def _remove_empty_multirun(folder: Path) -> None:

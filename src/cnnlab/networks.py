@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -65,6 +67,28 @@ def adaptation(network: nn.Module, settings: Training, input_shape: Shape) -> st
 
     rates = settings.regularization.conv_dropout, settings.regularization.dense_dropout
     return f"{settings.model.arch}: {description(network, input_shape, dropout=any(rates))}"
+
+
+def check_smallest_batch(network: nn.Module, input_shape: Shape, images: int, batch_size: int) -> None:
+    """Raise UsageError where batch normalization would have a single value to normalize: that of a batch of one image.
+
+    Such is the last of an epoch's batches where one image is left over.
+    """
+    if images % batch_size != 1 and batch_size != 1:
+        return
+    try:
+        tried = copy.deepcopy(network).train()  # whose statistics may change
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            tried(torch.zeros(1, *input_shape))
+    except Exception as error:  # anything else is the training's to tell
+        if "more than 1 value per channel" not in str(error):
+            return
+        others = [size for size in range(batch_size + 1, images + 1) if images % size != 1]
+        such = f", such as {others[0]}" if others else ""
+        raise UsageError(
+            f"batch_size={batch_size} leaves one of {images} training images for the last batch, and batch "
+            f"normalization cannot normalize a single value; batch_size takes another number{such}"
+        ) from error
 
 
 def answer(network: nn.Module, input_shape: Shape) -> object:

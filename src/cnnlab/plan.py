@@ -27,7 +27,7 @@ from cnnlab.last_checkpoint import LastCheckpoint
 from cnnlab.losses import build_loss
 from cnnlab.measures import build_measures
 from cnnlab.models import trained
-from cnnlab.networks import build_network
+from cnnlab.networks import build_network, check_smallest_batch
 from cnnlab.own import called, made
 from cnnlab.settings.augmentation import Augmentation, Parts, Unchanged
 from cnnlab.settings.base import Own
@@ -116,6 +116,9 @@ def make_plan(
         train_images = data.train_images if data_module is None else Rows(data.train_images, data_module.train_index)
         images = kept_images(data, data_module) if data_module else None
         built = collect(problems, build_classifier, settings, data, train_images, images, weights)
+    if built and data and data_module and trainer and trainer.num_devices * trainer.num_nodes == 1:
+        sizes = len(data_module.train_index), settings.batch_size
+        collect(problems, check_smallest_batch, built[0].network, data.input_shape, *sizes)
     if problems:
         raise UsageError(*problems)
     assert data and data_module and built and trainer and watching

@@ -23,7 +23,7 @@ def main() -> None:
 
     order = RankOrder.model_validate_json(sys.stdin.read())
     process.set_environment()
-    from cnnlab.errors import Told
+    from cnnlab.errors import Told, hidden
 
     try:
         follow(order)
@@ -33,7 +33,7 @@ def main() -> None:
         sys.exit(1)
     except Exception:
         time.sleep(PATIENCE)
-        traceback.print_exc()
+        print(hidden(traceback.format_exc()), end="", file=sys.stderr)
         sys.exit(1)
 
 

@@ -24,10 +24,11 @@ from pytorch_lightning.trainer.states import TrainerStatus
 from cnnlab.contact import GONE, Contact, First
 from cnnlab.errors import Incomplete
 from cnnlab.plan import Plan
+from cnnlab.settings.commands import Tracking
 from cnnlab.settings.ranks import RankOrder
 from cnnlab.signals import Interruption, deferred
 from cnnlab.start import importing
-from cnnlab.tracking.run import TrackedRun, end_for_another
+from cnnlab.tracking.run import TrackedRun, end_for_another, end_own
 from cnnlab.trainer import OwnProcesses
 from cnnlab.watchdog import watchdog
 
@@ -91,7 +92,7 @@ def several(
     plan.logger.agree = lambda: setattr(trainer, "should_stop", trainer.strategy.broadcast(trainer.should_stop))
     address = {name: os.environ.get(name) for name in ADDRESS}
     others = Others()
-    uri = plan.settings.tracking.uri
+    tracking = plan.settings.tracking
 
     def lost() -> str | None:
         if parent is not None and os.getppid() != parent:
@@ -102,9 +103,10 @@ def several(
         others.end()
         if run is not None:
             print(f"error: {reason}; MLflow run {run.run_id} is ended", file=sys.stderr, flush=True)
-            end_for_another(uri, run.run_id, reason, interrupted=number is not None)
+            if waits := end_own(run, tracking, reason, interrupted=number is not None):
+                print(waits, file=sys.stderr, flush=True)
         else:
-            end_for_first(contact, uri)
+            end_for_first(contact, tracking)
 
     try:
         with watchdog(lambda: trainer.state.status == TrainerStatus.RUNNING, lost, end):
@@ -113,7 +115,7 @@ def several(
             others.wait(ENDING)
     except BaseException as error:
         if run is None:
-            end_for_first(contact, uri)
+            end_for_first(contact, tracking)
         if not contact.lost or (isinstance(error, Interruption) and not error.__context__):
             raise
         others.wait(1.0)  # one that was lost may not be dead yet
@@ -173,7 +175,7 @@ def start(
     return started
 
 
-def end_for_first(contact: Contact, uri: str) -> None:
+def end_for_first(contact: Contact, tracking: Tracking) -> None:
     """End the run FAILED where the process that had it is gone; one on another machine is given time to do so."""
     first = contact.first
     if first is None:
@@ -183,4 +185,4 @@ def end_for_first(contact: Contact, uri: str) -> None:
         while time.monotonic() < deadline and not first.is_gone and (contact.lost or first.is_elsewhere):
             time.sleep(0.1)
         if first.is_gone or first.is_elsewhere:
-            end_for_another(uri, first.run_id, first.obituary)
+            end_for_another(tracking, first.run_id, first.obituary)

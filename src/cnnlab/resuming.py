@@ -19,7 +19,6 @@ from mlflow.entities import Run
 from omegaconf import OmegaConf
 
 from cnnlab import like, process
-from cnnlab.beginning import start_tags
 from cnnlab.cli import remove_empty
 from cnnlab.errors import UsageError, shown
 from cnnlab.job import Job
@@ -109,8 +108,11 @@ class Continuation:
         if differing:
             raise UsageError(f"{asked} has another network: {'; '.join(differing)}")
 
-    def describe(self, plan: Plan) -> list[str]:
-        """Return from where the run goes on, and in another line what differs that may change the last digits."""
+    def describe(self, plan: Plan, new: Mapping[str, str]) -> list[str]:
+        """Return from where the run goes on, and in another line what differs that may change the last digits.
+
+        `new` are the tags that a run would be begun with now.
+        """
         name = f"{self.run.info.run_id} ({self.run.info.run_name})"
         lines = [*self.problems]
         if self.state is None:
@@ -118,7 +120,7 @@ class Continuation:
         else:
             verb = "extend" if self.extends else "resume"
             lines.append(f"{verb} {name}: {epochs(self.state.epoch)} of {plan.trainer.max_epochs} are done")
-        old, new = self.run.data.tags, start_tags(plan)
+        old = self.run.data.tags
         versions = {tag: tag.removeprefix(VERSION) for tag in new if tag.startswith(VERSION)}
         said = versions | {str(tag): text for tag, text in TOLD.items()}
         differing = [f"{said[tag]} {old[tag]} -> {new[tag]}" for tag in said if tag in old and old[tag] != new.get(tag)]
@@ -185,6 +187,11 @@ def start(job: Job) -> tuple[Job, Training, like.Origin | Continuation | None]:
     if extends and state is None:
         raise UsageError(
             f"{KEY}={run.info.run_id}: its state is no longer in {folder}; {'; '.join(problems) or 'no last.ckpt'}"
+        )
+    if extends and state and not (state.best and state.best.is_file()):
+        raise UsageError(
+            f"{KEY}={run.info.run_id}: its best checkpoint is no longer in {folder}/checkpoints; to train longer begin "
+            f"anew: {typed('train')} like={run.info.run_id} {EPOCHS}={settings.trainer.max_epochs}"
         )
     continuation = Continuation(run, job.folder if extends else Path(folder), state, problems, extends)
     if not extends:

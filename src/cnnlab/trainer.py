@@ -56,7 +56,7 @@ def build_trainer(settings: Settings, callbacks: list[pl.Callback], loggers: lis
     allowed = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"} - OURS
     problems = [unknown_flag(name, sorted(allowed)) for name in flags if name not in allowed]
     problems += _check_cpu_devices(settings)
-    problems += _check_torchrun(settings)
+    problems += _check_torchrun(settings) + _check_machines(settings)
     if any(word in settings.strategy for word in COPIES):
         problems.append(
             f"trainer.strategy={settings.strategy!r}: trains in copies of this process, which cannot keep the run; "
@@ -71,7 +71,7 @@ def build_trainer(settings: Settings, callbacks: list[pl.Callback], loggers: lis
         ours["sync_batchnorm"] = False
         plugins.append(WholeBatchNorm())
     one = str(settings.devices) == "1" and settings.num_nodes == 1
-    if not one and "LOCAL_RANK" not in os.environ and not any(launcher.detect() for launcher in LAUNCHERS):
+    if not one and not _launched():
         plugins.append(OwnProcesses())
     if plugins:
         ours["plugins"] = plugins
@@ -99,6 +99,22 @@ def in_single_precision(trainer: pl.Trainer) -> Iterator[None]:
 def unknown_flag(name: str, allowed: list[str]) -> str:
     """Return the line for a flag that Lightning's Trainer does not have."""
     return f"trainer.{name} is no flag of Lightning's Trainer; allowed: {', '.join(allowed)}{nearest(name, allowed)}"
+
+
+def _launched() -> bool:
+    """Return whether somebody else has started this process as one of several."""
+    return "LOCAL_RANK" in os.environ or any(launcher.detect() for launcher in LAUNCHERS)
+
+
+def _check_machines(settings: Settings) -> list[str]:
+    """Refuse several machines that cannot find each other."""
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]
+    if settings.num_nodes == 1 or not missing or _launched():
+        return []
+    return [
+        f"trainer.num_nodes={settings.num_nodes}, but nothing says where the other machines are: start the command on "
+        f"each of them by torchrun or srun (docs/many_devices.md), or set {', '.join(missing)}"
+    ]
 
 
 def _check_torchrun(settings: Settings) -> list[str]:

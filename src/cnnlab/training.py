@@ -14,12 +14,13 @@ from cnnlab import kept_predictions, process, resuming
 from cnnlab.beginning import introduce, place_tags, record_start, start_tags
 from cnnlab.console import EpochLines, console, show_closing
 from cnnlab.data.rows import Rows
-from cnnlab.errors import UsageError
+from cnnlab.errors import Incomplete, UsageError
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.job import Job
 from cnnlab.last_checkpoint import State
 from cnnlab.like import Origin
 from cnnlab.logged_model import log_model
+from cnnlab.meeting import met
 from cnnlab.metrics import class_metrics
 from cnnlab.plan import Plan, make_plan
 from cnnlab.portable import Portable, facts_about
@@ -66,8 +67,8 @@ def train(job: Job) -> Result | None:
     """Train, keep and test one classifier as the job's configuration says; None on all processes but the first.
 
     Training picks the weights, validation picks the checkpoint, the test split is read once, at the end, unless it is
-    sealed. Checkpoints
-    and pictures go to `job.folder`. Raises UsageError, before anything is written, for a configuration that cannot run.
+    sealed. Checkpoints and pictures go to `job.folder`. Raises UsageError, before anything is written, for a
+    configuration that cannot run.
     """
     started = time.perf_counter()
     process.begin()
@@ -82,14 +83,18 @@ def train(job: Job) -> Result | None:
     state = continued.state if continued else None
     if continued:
         continued.check(plan)
-    with opened(job, plan, origin) if plan.trainer.is_global_zero else nullcontext() as run:
+    first = plan.trainer.is_global_zero
+    tags = start_tags(plan) if first else {}
+    with met(plan), opened(job, plan, origin, tags) if first else nullcontext() as run:
         if run is None:  # another process of this training has the run
             with several(plan, None, job.folder, job.own_folder):
                 fit(plan, [], state)
                 test_best(plan)
             return None
-        tell_stale_runs(settings.tracking.uri)
-        for line in origin.describe(plan) if origin else ():
+        if continued is None:  # else they were looked for before its run was
+            tell_stale_runs(settings.tracking.uri)
+        before = origin.describe(plan) if isinstance(origin, Origin) else []
+        for line in continued.describe(plan, tags) if continued else before:
             console.print(line, soft_wrap=True, markup=False)
         introduce(run, plan)
         listeners = [EpochLines(plan.trainer.max_epochs)]
@@ -105,15 +110,15 @@ def train(job: Job) -> Result | None:
 
 
 @contextmanager
-def opened(job: Job, plan: Plan, origin: Origin | Continuation | None) -> Iterator[TrackedRun]:
-    """Open the run of a job, new or again."""
+def opened(job: Job, plan: Plan, origin: Origin | Continuation | None, tags: Mapping[str, str]) -> Iterator[TrackedRun]:
+    """Open the run of a job, new with the `tags` that say what runs, or again."""
     tracking = plan.settings.tracking
     if isinstance(origin, Continuation) and not origin.extends:
         with origin.held(), open_run(tracking, origin.tags, origin.run_id) as run:
             yield run
         return
-    tags = start_tags(plan) | command_tags(job) | place_tags(job) | (origin.tags if origin else {})
-    with origin.held() if isinstance(origin, Continuation) else nullcontext(), open_run(tracking, tags) as run:
+    known = {**tags, **command_tags(job), **place_tags(job), **(origin.tags if origin else {})}
+    with origin.held() if isinstance(origin, Continuation) else nullcontext(), open_run(tracking, known) as run:
         yield run
 
 
@@ -173,7 +178,13 @@ def test_best(plan: Plan, run: TrackedRun | None = None, door: Door = "train") -
     plan.classifier.float()
     best_epoch = 0
     if plan.trainer.is_global_zero:  # to the others, who may be on a machine without the file, Lightning sends weights
-        content = torch.load(plan.checkpoint.best_model_path, map_location="cpu", weights_only=True)
+        try:
+            content = torch.load(plan.checkpoint.best_model_path, map_location="cpu", weights_only=True)
+        except FileNotFoundError as error:
+            raise Incomplete(
+                f"the best checkpoint is no longer there, somebody has removed it: {error.filename}; the training has "
+                "ended, but there is nothing to test"
+            ) from error
         plan.classifier.load_state_dict(content["state_dict"])
         best_epoch = int(content["epoch"]) + 1
     if run is not None and not plan.data.sealed:

@@ -1,16 +1,20 @@
 """Archives: offline, truncated, altered, downloaded, by one process or two."""
 
+import gzip
 import http.server
+import io
 import subprocess
 import sys
+import tarfile
 import threading
 
 import pytest
 
+from cnnlab.data import archives
 from cnnlab.data.archives import obtain
 from cnnlab.errors import UsageError
 from commands import loaded
-from data_makers import make_mnist_like, md5, patch
+from data_makers import make_cifar10, make_mnist_like, md5, patch
 
 CONTENT = b"the published archive"
 UNREACHABLE = "http://127.0.0.1:9/"
@@ -136,3 +140,83 @@ def test_two_processes_download_once(tmp_path, server):
     assert [process.wait(120) for process in processes] == [0, 0]
     assert asked.count("/a.gz") == requests_of_one_process
     assert (raw / "a.gz").read_bytes() == CONTENT
+
+
+INSIDE = "cifar-10-batches-py"
+
+
+def hostile_cifar(root, change) -> dict:
+    """Write a CIFAR archive whose members `change` makes of those there are; return what lets it count as published."""
+    attributes = make_cifar10(root)
+    path = root / "cifar-10-python.tar.gz"
+    with tarfile.open(path) as old:
+        members = [(member, old.extractfile(member).read()) for member in old]
+    with tarfile.open(path, "w:gz") as new:
+        for member, content in change(members):
+            new.addfile(member, io.BytesIO(content))
+    return attributes | {"tgz_md5": md5(path.read_bytes())}
+
+
+def outside(members, folder):
+    """Add members that would be written elsewhere if anything were."""
+    for name in ("../escaped", f"{INSIDE}/../../escaped", f"{folder}/escaped"):
+        member = tarfile.TarInfo(name)
+        member.size = 3
+        yield member, b"bad"
+    yield from members
+
+
+def linked(members, kind=tarfile.SYMTYPE, target="/etc/passwd"):
+    """Let a file of images be a link to something else."""
+    for member, content in members:
+        if member.name.endswith("data_batch_1"):
+            member.type, member.linkname, member.size = kind, target, 0
+        yield member, content
+
+
+def test_what_an_archive_would_write_elsewhere_is_not_written(tmp_path, monkeypatch):
+    root = tmp_path / "data"
+    patch(monkeypatch, "cifar10", hostile_cifar(root, lambda members: outside(members, tmp_path)))
+    before = sorted(tmp_path.rglob("*"))
+    assert len(loaded("cifar10", root=root, download=False).train_labels) == 60
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (linked, "does not hold data_batch_1"),
+        (lambda members: linked(members, tarfile.LNKTYPE, f"{INSIDE}/../../secret"), "does not hold data_batch_1"),
+        (lambda members: members[2:], "does not hold "),
+    ],
+)
+def test_an_archive_of_links_is_one_line(tmp_path, monkeypatch, change, words):
+    patch(monkeypatch, "cifar10", hostile_cifar(tmp_path, change))
+    with pytest.raises(UsageError, match=words) as caught:
+        loaded("cifar10", root=tmp_path, download=False)
+    assert len(caught.value.problems) == 1
+
+
+def test_an_archive_that_would_fill_the_memory_is_one_line(tmp_path, monkeypatch):
+    attributes = make_mnist_like(tmp_path, "mnist")
+    name = attributes["resources"][0][0]
+    bomb = gzip.compress(bytes(20_000_000))
+    (tmp_path / "MNIST" / "raw" / name).write_bytes(bomb)
+    attributes["resources"][0] = (name, md5(bomb))
+    patch(monkeypatch, "mnist", attributes)
+    patch(monkeypatch, "cifar10", make_cifar10(tmp_path))
+    monkeypatch.setattr(archives, "LARGEST", 10_000)
+    for dataset, words in (("mnist", f"{name} holds more than 10000"), ("cifar10", "data_batch_1 holds more than")):
+        with pytest.raises(UsageError, match=words) as caught:
+            loaded(dataset, root=tmp_path, download=False)
+        assert len(caught.value.problems) == 1
+
+
+def test_an_archive_cut_off_inside_is_one_line(tmp_path, monkeypatch):
+    attributes = make_cifar10(tmp_path)
+    path = tmp_path / "cifar-10-python.tar.gz"
+    path.write_bytes(path.read_bytes()[:5000])
+    patch(monkeypatch, "cifar10", attributes | {"tgz_md5": md5(path.read_bytes())})
+    with pytest.raises(UsageError, match=r"cannot be read|does not hold|cannot be decompressed") as caught:
+        loaded("cifar10", root=tmp_path, download=False)
+    assert len(caught.value.problems) == 1

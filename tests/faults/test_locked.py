@@ -89,6 +89,14 @@ class Removes(Callback):
         if trainer.current_epoch == 1:
             shutil.rmtree("outputs")
 """
+REMOVES_AT_THE_END = """
+import shutil
+from pytorch_lightning import Callback
+
+class Removes(Callback):
+    def on_fit_end(self, trainer, module):
+        shutil.rmtree("outputs")
+"""
 
 
 @pytest.mark.slow
@@ -114,6 +122,17 @@ def test_outputs_removed_while_running_are_made_again_or_told_in_a_line(tmp_path
     else:
         assert list((tmp_path / "outputs").rglob("*.ckpt"))
     shutil.rmtree(tmp_path / "mlruns")
+
+
+def test_the_best_checkpoint_removed_before_it_is_tested_is_told_in_a_line(tmp_path):
+    (tmp_path / "removes.py").write_text(REMOVES_AT_THE_END)
+    done = run(tmp_path, "train.py", *QUICK, "trainer.max_epochs=1", "+callbacks.mine._target_=removes.Removes")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: the best checkpoint is no longer there, somebody has removed it: /")
+    client = mlflow.MlflowClient(uri_of(tmp_path / "mlruns" / "mlflow.db"))
+    (kept,) = client.search_runs([item.experiment_id for item in client.search_experiments()])
+    assert kept.info.status == "FAILED"
 
 
 @pytest.mark.slow

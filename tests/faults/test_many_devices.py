@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 from cnnlab.tracking.schema import Tag
 from commands import ROOT, environment, run
 from test_resuming import only_history, same_checkpoints
+from tracking_server import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -153,10 +153,13 @@ def test_a_training_on_two_processes_that_was_killed_goes_on_as_if_nothing_had_h
     same_checkpoints(killed, whole, "epoch_12*")
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def test_each_job_of_a_multirun_is_one_run_on_both_processes(tmp_path):
+    done = run(tmp_path, "train.py", "-m", *PARTS, "trainer.max_epochs=1", "seed=1,2")
+    assert (done.returncode, done.stderr) == (0, "")
+    runs = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db").search_runs(["1"])
+    assert [(each.info.status, each.data.params["seed"]) for each in runs] == [("FINISHED", "2"), ("FINISHED", "1")]
+    assert done.stdout.count("epoch 1/1") == 2
+    assert [line.split()[:2] for line in done.stdout.splitlines()[-2:]] == [["0", "seed=1"], ["1", "seed=2"]]
 
 
 @pytest.fixture

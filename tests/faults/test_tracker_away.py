@@ -22,22 +22,10 @@ from cnnlab.signals import Interruption, interruptible
 from cnnlab.tracking import courier
 from cnnlab.tracking.journal import UNDELIVERED, journals
 from cnnlab.tracking.recording import open_recording
-from cnnlab.tracking.run import TrackedRun, create_run, open_run
-from cnnlab.tracking.schema import Tag
+from cnnlab.tracking.run import TrackedRun, create_run, end_for_another, open_run
 from cnnlab.tracking.store import check_address
 from cnnlab.tracking.sync import sync
-from tracking_server import Proxy, Server
-
-SMALL = ("model=simple_cnn", "model.filters=[4,8]", "figures.enabled=false")
-CLOCKS = ("epoch_seconds", "training_seconds", "train/samples_per_second", "system/")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    running = Server(tmp_path_factory.mktemp("server"))
-    running.start()
-    yield running
-    running.kill()
+from tracking_server import Proxy, contents
 
 
 @pytest.fixture
@@ -74,37 +62,6 @@ def tell(run, epochs=range(1, 6)) -> None:
     Path("pictures/a.txt").write_text("a")
     Path("pictures/deep/b.txt").write_text("b")
     run.log_folder(Path("pictures"), "figures")
-
-
-def contents(uri: str, run_id: str, timed: bool = True) -> dict[str, object]:
-    """Return everything that a store holds of a run."""
-    client = mlflow.MlflowClient(uri)
-    found = client.get_run(run_id)
-    history = {
-        name: [
-            (entry.step, repr(entry.value), *([entry.timestamp] if timed else []))
-            for entry in sorted(client.get_metric_history(run_id, name), key=lambda item: (item.step, item.timestamp))
-        ]
-        for name in found.data.metrics
-        if timed or not name.startswith(CLOCKS)
-    }
-    return {
-        "status": found.info.status,
-        "parameters": found.data.params,
-        "tags": {key: value for key, value in found.data.tags.items() if key not in (Tag.RECORDED, Tag.PROCESS)},
-        "history": history,
-        "data": [item.dataset.digest for item in found.inputs.dataset_inputs],
-        "models": len(found.outputs.model_outputs) if found.outputs else 0,
-        "files": dict(sorted(files(client, run_id))),
-    }
-
-
-def files(client: mlflow.MlflowClient, run_id: str, folder: str | None = None):
-    for item in client.list_artifacts(run_id, folder):
-        if item.is_dir:
-            yield from files(client, run_id, item.path)
-        else:
-            yield item.path, item.file_size
 
 
 def check(found: dict[str, object], status: str = "FINISHED", epochs=range(1, 6)) -> None:
@@ -264,6 +221,26 @@ def test_a_run_whose_process_is_gone_is_ended_by_sync(proxy):
     assert found["tags"]["interruption"] == "its process is gone"
 
 
+def test_another_process_ends_a_run_whose_own_is_gone_and_going_on_takes_that_back(proxy):
+    recording = open_recording(settings(proxy), {}, None)
+    run = TrackedRun(recording.run_id, recording.experiment_id, recording.client, recording=recording)
+    proxy.mode = "closed"
+    tell(run)
+    release(run)
+    end_for_another(settings(proxy), run.run_id, "the first process is gone")
+    proxy.mode = "open"
+    while UNDELIVERED.exists():
+        time.sleep(0.02)
+    found = contents(proxy.uri, run.run_id)
+    check(found, "FAILED")
+    assert found["tags"]["error"] == "the first process is gone"
+    with open_run(settings(proxy), {}, run.run_id):
+        pass
+    found = contents(proxy.uri, run.run_id)
+    check(found)
+    assert "error" not in found["tags"]
+
+
 def test_a_run_deleted_on_the_server_stays_on_disk_and_is_said(proxy, capsys):
     with open_run(settings(proxy), {}) as run:
         proxy.mode = "closed"
@@ -320,21 +297,3 @@ def test_a_password_stays_in_the_address(proxy, tmp_path, capfd):
 )
 def test_a_password_is_hidden_in_any_text(text, shown):
     assert hidden(text) == shown
-
-
-@pytest.mark.slow
-def test_a_server_killed_and_started_again_five_times_loses_and_doubles_nothing(proxy, server):
-    epochs = range(1, 61)
-    with open_run(settings(proxy), {}) as run:
-        tell(run, [])
-        for epoch in epochs:
-            if epoch % 10 == 5 and epoch < 55:
-                server.kill()
-            if epoch % 10 == 9 and epoch < 55:
-                server.start()
-            run.log_metrics(epoch, {"train/loss": 1 / epoch, "val/acc": epoch / 100, "odd": math.nan})
-            time.sleep(0.02)
-        while journals()[0].waiting():
-            time.sleep(0.05)
-    assert run.waits is None
-    check(contents(proxy.uri, run.run_id), epochs=epochs)

@@ -9,12 +9,15 @@ import io
 import logging
 import os
 import socket
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from cnnlab.errors import UsageError, one_line
 
 SECONDS_WITHOUT_AN_ANSWER = 30
+LARGEST = 100_000_000  # bytes of a file in an archive; the largest of a published one, MNIST's images, has 47 million
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +66,17 @@ def verified(folder: Path, md5s: Mapping[str, str]) -> dict[str, bytes]:
     if problems:
         raise UsageError(*problems)
     return contents
+
+
+def read_bounded(file: IO[bytes] | io.BufferedIOBase, name: str) -> bytes:
+    """Return what a compressed file holds; raise UsageError, without reading on, for one that would fill the memory."""
+    try:
+        content = file.read(LARGEST + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"{name} cannot be decompressed: {one_line(error)}") from error
+    if len(content) > LARGEST:
+        raise UsageError(f"{name} holds more than {LARGEST} bytes, which no published archive does; delete it")
+    return content
 
 
 def _download(folder: Path, missing: Callable[[], list[str]], md5s: Mapping[str, str], mirrors: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import tarfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnlab.data.archives import obtain, verified
+from cnnlab.data.archives import obtain, read_bounded, verified
 from cnnlab.data.images import ImageData
+from cnnlab.errors import UsageError, one_line
 from cnnlab.settings.dataset import Archive
 
 SHAPE = (3, 32, 32)
@@ -37,7 +39,7 @@ def load(dataset: Archive) -> ImageData:
         mirror = CIFAR10.url.removesuffix(CIFAR10.filename)
         archive_md5 = {CIFAR10.filename: CIFAR10.tgz_md5}
         archives = obtain(dataset.name, root, archive_md5, [mirror], dataset.download)
-        contents = _extract(archives[CIFAR10.filename], CIFAR10.base_folder, list(md5s))
+        contents = _extract(archives[CIFAR10.filename], CIFAR10.base_folder, list(md5s), root / CIFAR10.filename)
     train_images, train_labels = _batches(contents, [name for name, _ in CIFAR10.train_list])
     test_images, test_labels = train_images[:0], train_labels[:0]
     if test_list:
@@ -55,13 +57,20 @@ def load(dataset: Archive) -> ImageData:
     )
 
 
-def _extract(archive: bytes, folder: str, names: list[str]) -> dict[str, bytes]:
+def _extract(archive: bytes, folder: str, names: list[str], path: Path) -> dict[str, bytes]:
+    """Return the wanted files of an archive; links, and members of any other name, are left alone."""
     wanted = {f"{folder}/{name}": name for name in names}
     contents = {}
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as members:
-        for member in members:
-            if (name := wanted.get(member.name)) and (file := members.extractfile(member)):
-                contents[name] = file.read()
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as members:
+            for member in members:
+                name = wanted.get(member.name) if member.isreg() else None
+                if name and (file := members.extractfile(member)):
+                    contents[name] = read_bounded(file, f"{path}: {member.name}")
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"{path} cannot be read: {one_line(error)}") from error
+    if missing := [name for name in names if name not in contents]:
+        raise UsageError(f"{path} does not hold {', '.join(missing)}")
     return contents
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import struct
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnlab.data.archives import obtain
+from cnnlab.data.archives import obtain, read_bounded
 from cnnlab.data.images import ImageData
 from cnnlab.settings.dataset import Archive
 
@@ -34,7 +35,10 @@ def load(dataset: Archive) -> ImageData:
     folder = Path(dataset.root).expanduser() / published.__name__ / "raw"
     resources = published.resources[:TRAINING_FILES] if dataset.sealed else published.resources
     contents = obtain(name, folder, dict(resources), published.mirrors, dataset.download)
-    train_images, train_labels, *test = [parse_idx(gzip.decompress(contents[file])) for file, _ in resources]
+    train_images, train_labels, *test = [
+        parse_idx(read_bounded(gzip.GzipFile(fileobj=io.BytesIO(contents[file])), str(folder / file)))
+        for file, _ in resources
+    ]
     test_images, test_labels = test or (train_images[:0], train_labels[:0])
     # MNIST's names read "7 - seven"; the digit says it all.
     class_names = tuple(str(digit) for digit in range(10)) if name == "mnist" else tuple(published.classes)

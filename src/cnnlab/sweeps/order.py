@@ -19,6 +19,7 @@ from cnnlab.settings.commands import Trainer, Training, is_choice
 from cnnlab.settings.read import examine, read, resolve
 from cnnlab.settings.sweep import Sweep
 from cnnlab.sweeps.configurations import Configurations
+from cnnlab.sweeps.devices import check_devices, fixed, spread
 from cnnlab.sweeps.first import known_configurations
 from cnnlab.sweeps.goals import Goals, read_goals
 from cnnlab.sweeps.grammar import FIXED, read_space
@@ -161,14 +162,6 @@ def without_sweep(job: Job) -> DictConfig:
     return OmegaConf.create({key: node for key, node in nodes if key not in SWEEP_SECTIONS})
 
 
-def fixed(job: Job, wanted: Mapping[str, object]) -> Job:
-    """Return the job with these settings, as if its command had named them."""
-    config = job.config.copy()
-    for key, value in wanted.items():
-        OmegaConf.update(config, key, value)
-    return replace(job, config=config, overrides=(*job.overrides, *(f"{key}={wanted[key]}" for key in wanted)))
-
-
 def named_metrics(values: Mapping[str, object]) -> dict[str, Direction] | None:
     """Return the monitors of a configuration's `metrics`; None where they are not all names of metrics."""
     named = values.get("metrics")
@@ -215,30 +208,6 @@ def fused_notes(settings: Sweep, training: Training, searched: Sequence[str]) ->
         return [f"{asked}: each trial trains by itself, since convolutions were measured to gain nothing on a CPU"]
     apart = [key for key in searched if key not in OWN]
     return [f"{asked}: of those trials that have the same {', '.join(apart)}"] if apart else []
-
-
-def spread(job: Job, devices: object) -> Job:
-    """Return the job whose trainings are spread over so many devices; more than one makes settings of it."""
-    if not isinstance(devices, int) or isinstance(devices, bool) or devices < 2:
-        return job
-    wanted: dict[str, object] = {"trainer.devices": devices}
-    if OmegaConf.select(job.config, "trainer.strategy") == "auto":
-        wanted["trainer.strategy"] = "ddp"
-    return fixed(job, wanted)
-
-
-def check_devices(trainer: Trainer, workers: str, groups: str | None = None) -> list[str]:
-    """Return what is wrong with a trainer that would spread one training over devices that `workers` share out.
-
-    `groups` is the setting that gives each training several, where there is one.
-    """
-    several = f"; {groups}={trainer.devices} gives each training a group of its own" if groups else ""
-    return [
-        f"trainer.{key}={value!r}: every training is on one device, the others take other trainings; "
-        f"trainer.{key} takes 1, and {workers} the number of devices{several if key == 'devices' else ''}"
-        for key, value in (("devices", trainer.devices), ("num_nodes", trainer.num_nodes))
-        if value not in (1, "1", "auto")
-    ]
 
 
 def check_corners(

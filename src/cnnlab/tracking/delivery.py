@@ -112,6 +112,9 @@ class Delivery:
                 raise
             raise UsageError(f"tracking.uri={self.uri!r} does not hold the MLflow run {run_id}") from error
         self.client.update_run(run_id, status="RUNNING")
+        for tag in (Tag.ERROR, Tag.INTERRUPTION):  # of its earlier end
+            if tag in run.data.tags:
+                self.client.delete_tag(run_id, tag)
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in _texts(line).items()])
         self.journal.acknowledge(run_id=run_id, experiment_id=run.info.experiment_id)
 

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import platform
-import tempfile
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import mlflow
-from mlflow.entities import DatasetInput, Metric, Param, RunTag
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
-from mlflow.store.entities.paged_list import PagedList
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context.registry import resolve_tags
 
 from cnnlab.errors import UsageError, hidden
 from cnnlab.settings.commands import Tracking
 from cnnlab.start import typed
 from cnnlab.tracking.courier import Courier
-from cnnlab.tracking.delivery import identity, metrics_of, now
+from cnnlab.tracking.delivery import metrics_of, now
 from cnnlab.tracking.journal import UNDELIVERED, Journal, Kind, begin, journals
 from cnnlab.tracking.reach import check_reachable, is_server, within
+from cnnlab.tracking.recording_client import RecordingClient
+from cnnlab.tracking.sampler import Sampler
 from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.stale import process_tags
 from cnnlab.tracking.store import absolute_uri, told_errors
@@ -32,117 +29,7 @@ from cnnlab.tracking.store import absolute_uri, told_errors
 OPENING = 9.0  # seconds in which a server creates a run, or says that it has it
 SAMPLE = "system/cpu_utilization_percentage"  # stands for all samples of the system: they have common steps
 SYSTEM = "system/"  # prefix of those samples, which nobody reads again
-REQUEST = 100  # parameters or tags that MLflow takes at once: a line is a request, of which one answer tells
 PATIENCE = 5.0  # seconds for which another process may still deliver what this one goes on with
-
-
-Item = TypeVar("Item")
-
-
-class RecordingClient(mlflow.MlflowClient):
-    """A client whose run is written into a journal, and read from it; anything else it asks the server."""
-
-    def __init__(self, uri: str, run_id: str, journal: Journal, tell: Callable[[], None]):
-        super().__init__(uri)
-        self.own = run_id
-        self.journal = journal
-        self.tell = tell
-        self.history: dict[str, list[Metric]] = defaultdict(list)
-        self.parameters: dict[str, str] = {}
-
-    def remember(self, known: Sequence[Metric]) -> None:
-        """Know metrics of an earlier process of the same run, each once."""
-        for entry in {identity(entry): entry for entry in known}.values():
-            self.history[entry.key].append(entry)
-
-    def note(self, kind: Kind, **content: object) -> None:
-        """Append a line and say so."""
-        self.journal.append(kind, **content)
-        self.tell()
-
-    def log_batch(
-        self,
-        run_id: str,
-        metrics: Sequence[Metric] = (),
-        params: Sequence[Param] = (),
-        tags: Sequence[RunTag] = (),
-        synchronous: bool | None = None,
-    ) -> None:
-        if run_id != self.own:
-            super().log_batch(run_id, metrics, params, tags, synchronous)
-            return
-        self.parameters |= {param.key: param.value for param in params}
-        for some in batched(params, REQUEST):
-            self.note(Kind.PARAMETERS, texts={param.key: param.value for param in some})
-        for few in batched(tags, REQUEST):
-            self.note(Kind.TAGS, texts={tag.key: tag.value for tag in few})
-        if metrics:
-            for metric in metrics:
-                self.history[metric.key].append(metric)
-            entries = [(metric.key, metric.value, metric.timestamp, metric.step) for metric in metrics]
-            self.note(Kind.METRICS, entries=entries)
-
-    def get_metric_history(self, run_id: str, key: str) -> PagedList[Metric]:
-        if run_id != self.own:
-            return PagedList(super().get_metric_history(run_id, key), token=None)
-        return PagedList(self.history.get(key, []), token=None)
-
-    def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, Path(artifact_file).name)
-            file.write_text(text, encoding="utf-8")
-            parent = Path(artifact_file).parent.as_posix()
-            self.log_artifact(run_id, str(file), None if parent == "." else parent)
-
-    def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
-        self.note(Kind.ARTIFACT, kept=self.journal.keep(Path(local_path)), to=artifact_path or "")
-
-    def log_artifacts(self, run_id: str, local_dir: str, artifact_path: str | None = None) -> None:
-        source = Path(local_dir)
-        for file in sorted(file for file in source.rglob("*") if file.is_file()):
-            parts = (artifact_path or "", file.parent.relative_to(source).as_posix())
-            self.log_artifact(run_id, str(file), "/".join(part for part in parts if part not in ("", ".")))
-
-    def log_inputs(self, run_id: str, datasets: Sequence[DatasetInput] | None = None, models: object = None) -> None:
-        for item in datasets or ():
-            texts = {tag.key: tag.value for tag in item.tags}
-            self.note(Kind.DATASET, dataset=dict(item.dataset), texts=texts)
-
-    def log_model_folder(self, name: str, folder: Path) -> None:
-        """Keep a folder as MLflow writes models; the server gives it its id."""
-        named = resolve_tags({str(Tag.RECORDED): uuid.uuid4().hex})
-        texts = {key: hidden(value) for key, value in named.items()}
-        kept = self.journal.keep(folder)
-        self.note(Kind.MODEL, name=name, kept=kept, texts=texts, parameters=self.parameters)
-
-
-class Sampler(SystemMetricsMonitor):
-    """MLflow's samples of processor, memory, disk, network and GPU, without its questions to the server."""
-
-    def __init__(self, run_id: str, interval: float, first_step: int, keep: Callable[[int, Mapping[str, float]], None]):
-        super().__init__(run_id, sampling_interval=interval)
-        self._logging_step = first_step
-        self.keep = keep
-
-    def monitor(self) -> None:
-        while True:
-            self.collect_metrics()
-            if self._shutdown_event.wait(self.sampling_interval):
-                return
-            self.keep(self._logging_step, {f"{self._metrics_prefix}{key}": value for key, value in self.taken()})
-            self._logging_step += 1
-
-    def finish(self) -> None:
-        self._shutdown_event.set()
-        if self._process is not None:
-            self._process.join()
-
-    def taken(self) -> Sequence[tuple[str, float]]:
-        """Return the samples since the last time, and forget them."""
-        samples = list(self.aggregate_metrics().items())
-        for monitor in self.monitors:
-            monitor.clear_metrics()
-        return samples
 
 
 @dataclass
@@ -223,6 +110,30 @@ def open_recording(settings: Tracking, tags: Mapping[str, str], run_id: str | No
     return recording
 
 
+def end_abandoned(settings: Tracking, run_id: str, status: str, tags: Mapping[str, str]) -> bool:
+    """End a recorded run whose process is gone: in its journal, delivered as far as seconds allow.
+
+    False where this machine has no journal of it: the server has everything, or it is another machine's. Whoever holds
+    the journal just now does the same.
+    """
+    try:
+        journal = _waiting_for(run_id)
+    except UsageError:
+        return True
+    if journal is None:
+        return False
+    if not journal.ended:
+        journal.append(Kind.TAGS, texts={key: hidden(value) for key, value in tags.items()})
+        journal.append(Kind.END, status=status, time=now())
+    if settings.offline:
+        journal.release()
+        return True
+    courier = Courier(journal, absolute_uri(settings.uri))
+    courier.start()
+    courier.finish()
+    return True
+
+
 def _create(courier: Courier) -> None:
     """Let the server create the run, or leave nothing behind."""
     uri = courier.delivery.uri
@@ -279,12 +190,6 @@ def _known(uri: str, run_id: str) -> tuple[str, list[Metric]]:
         raise UsageError(f"tracking.uri={uri!r} does not hold the MLflow run {run_id}") from error
     names = [name for name in run.data.metrics if name == SAMPLE or not name.startswith(SYSTEM)]
     return run.info.experiment_id, [entry for name in names for entry in client.get_metric_history(run_id, name)]
-
-
-def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Yield the items in order, so many at once."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def left_behind(since: int) -> str | None:

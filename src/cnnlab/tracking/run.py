@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from cnnlab.settings.commands import Tracking
 from cnnlab.signals import Interruption, deferred
 from cnnlab.tracking.history import History, epoch_history, logged_steps
 from cnnlab.tracking.reach import is_server, within
-from cnnlab.tracking.recording import OPENING, Recording, is_recorded, open_recording
+from cnnlab.tracking.recording import OPENING, Recording, end_abandoned, is_recorded, open_recording
 from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.stale import process_tags
 from cnnlab.tracking.store import connect, prepare, reserved_space
@@ -126,12 +126,33 @@ def tracked_run(uri: str, run_id: str) -> TrackedRun:
     return TrackedRun(run_id, client.get_run(run_id).info.experiment_id, client)
 
 
-def end_for_another(uri: str, run_id: str, reason: str, *, interrupted: bool = False) -> None:
-    """End a run whose own process cannot, unless it has ended: FAILED, or KILLED where it was `interrupted`."""
+def end_for_another(settings: Tracking, run_id: str, reason: str) -> None:
+    """End a run FAILED whose own process is gone, unless it has ended; a server that is away hears of it later."""
+    tags = {str(Tag.ERROR): reason}
+    if is_recorded(settings) and (end_abandoned(settings, run_id, "FAILED", tags) or settings.offline):
+        return
+    if is_server(settings.uri):
+        with suppress(UsageError, MlflowException):
+            within(settings.uri, lambda: _end_in_store(settings.uri, run_id, "FAILED", tags), OPENING)
+    else:
+        _end_in_store(settings.uri, run_id, "FAILED", tags)
+
+
+def end_own(run: TrackedRun, settings: Tracking, reason: str, *, interrupted: bool) -> str | None:
+    """End a run of this process whose main thread cannot; return what waits for its server, if anything does."""
+    status, tag = ("KILLED", Tag.INTERRUPTION) if interrupted else ("FAILED", Tag.ERROR)
+    if run.recording is None:
+        _end_in_store(settings.uri, run.run_id, status, {tag: reason})
+    elif not run.recording.journal.ended:
+        _end(run, status, {tag: reason})
+    return _finish(run)
+
+
+def _end_in_store(uri: str, run_id: str, status: str, tags: Mapping[str, str]) -> None:
     client = mlflow.MlflowClient(uri)
     if client.get_run(run_id).info.status == "RUNNING":
-        client.set_tag(run_id, Tag.INTERRUPTION if interrupted else Tag.ERROR, reason)
-        client.set_terminated(run_id, "KILLED" if interrupted else "FAILED")
+        client.log_batch(run_id, tags=[RunTag(key, hidden(value)) for key, value in tags.items()])
+        client.set_terminated(run_id, status)
 
 
 def create_run(settings: Tracking, tags: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ from cnnlab.settings.base import flatten
 from cnnlab.settings.commands import FOLD, Training, unknown_monitor
 from cnnlab.settings.comparing import Comparing
 from cnnlab.settings.read import resolve
-from cnnlab.sweeps.order import check_devices
+from cnnlab.sweeps.devices import check_devices
 from cnnlab.sweeps.setup import DatasetCache
 from cnnlab.tracking.schema import VALIDATION, Direction
 
