@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import re
 import shutil
@@ -53,7 +54,7 @@ _jobs_own: list[Exception] = []  # what jobs raised; Hydra raises others before 
 def enter(door: str) -> NoReturn:
     """Run the command `door` for each job of its command line and exit with the worst of their codes."""
     process.set_environment()
-    sys.excepthook = show_error
+    hide_passwords()
     try:
         sys.argv[1:] = arranged(door, sys.argv[1:])
         if door == "train" and process.follows_a_first():
@@ -86,6 +87,20 @@ def enter(door: str) -> NoReturn:
         tell([f"hydra.run.dir: {error.filename} cannot be made ({error.strerror}); choose another folder"])
         sys.exit(USAGE)
     sys.exit(max(_codes))
+
+
+def hide_passwords() -> None:
+    """Let neither a traceback nor a line of the log tell the password of an address, Hydra's of each job among them."""
+    made = logging.getLogRecordFactory()
+
+    def record(*args: object, **keywords: object) -> logging.LogRecord:
+        line = made(*args, **keywords)
+        if "://" in (text := line.getMessage()):
+            line.msg, line.args = hidden(text), None
+        return line
+
+    logging.setLogRecordFactory(record)
+    sys.excepthook = show_error
 
 
 def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -171,7 +171,11 @@ def two_runs(server, tmp_path_factory) -> list[str]:
 
 @pytest.mark.parametrize(
     ("door", "request_line"),
-    [("evaluate.py", b"runs/get"), ("evaluate.py", b"mlflow-artifacts/artifacts"), ("compare.py", b"metrics/get")],
+    [
+        ("evaluate.py", b"runs/get"),
+        ("evaluate.py", b"mlflow-artifacts/artifacts"),
+        ("compare.py", b"mlflow-artifacts/artifacts"),
+    ],
 )
 def test_a_command_that_reads_runs_says_in_one_line_that_the_server_is_away(
     two_runs, proxy, tmp_path, door, request_line
