@@ -24,11 +24,18 @@ import optuna
 ROOT = Path(__file__).resolve().parents[1]
 SEARCH = [
     "search=none",
-    "+search.optimizer.lr=tag(log,interval(1e-4,1e-2))",
-    "+search.regularization.l2=tag(log,interval(1e-6,1e-3))",
-    "+search.regularization.label_smoothing=interval(0.0,0.2)",
+    '+search.optimizer.lr="tag(log,interval(1e-4,1e-2))"',
+    '+search.regularization.l2="tag(log,interval(1e-6,1e-3))"',
+    '+search.regularization.label_smoothing="interval(0.0,0.2)"',
 ]
-PLAIN = ["sampler=random", "pruner=none", "callbacks=best_checkpoint", "sweep.final_seeds=0", "sweep.name=speed"]
+PLAIN = [
+    "sampler=random",
+    "pruner=none",
+    "trainer.precision=32-true",
+    "callbacks=best_checkpoint",
+    "sweep.final_seeds=0",
+    "sweep.name=speed",
+]
 
 
 def measured(options: argparse.Namespace, fused: int) -> dict[str, float]:

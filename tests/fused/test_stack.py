@@ -91,7 +91,9 @@ def test_a_stack_steps_as_each_of_its_networks(kind, name, rates, shared, fused)
         labels = torch.randint(CLASSES, (8,))
         images = images[:1] * len(places) if shared else images
         objectives = []
+        factor = 1 / (1 + step)
         for place, network, own, batch in zip(places, networks, alone, images, strict=True):
+            own.param_groups[0]["lr"] = factor * rates.lr[place]
             penalty = rates.l2[place] * sum(weights.square().sum() for weights in kernels(network))
             penalty = penalty + rates.l1[place] * sum(weights.abs().sum() for weights in kernels(network))
             objective = F.cross_entropy(network(batch), labels, label_smoothing=SMOOTHING[place]) + penalty
@@ -106,7 +108,7 @@ def test_a_stack_steps_as_each_of_its_networks(kind, name, rates, shared, fused)
             now = optimizer.rates
             total = fitted + penalties(stack.kernels(), now.l2, now.l1)
         logits.backward(gradient)
-        optimizer.step()
+        optimizer.step(factor)
         assert torch.allclose(total, torch.stack(objectives), atol=1e-9)
     for place, network in enumerate(networks):
         for key, values in network.state_dict().items():

@@ -110,6 +110,25 @@ def test_two_objectives_turn_pruning_off_and_say_so(tmp_path):
     assert made.notes[0].startswith("pruning is off")
 
 
+def test_which_trials_train_together_is_said(tmp_path):
+    told = {
+        ("sweep.fused=8",): ("sweep.fused=8: of those trials that have the same model.hidden_units",),
+        ("sweep.fused=8", "augmentation=flip"): (
+            "sweep.fused=8 has no effect with augmentation=flip: each trial trains by itself",
+        ),
+        ("sweep.fused=auto", "model=simple_cnn", "search=simple_cnn", "trainer.accelerator=cpu"): (
+            "sweep.fused=auto: each trial trains by itself, since convolutions were measured to gain nothing on a CPU",
+        ),
+        ("sweep.fused=null",): (),
+    }
+    for asked, notes in told.items():
+        assert order(tmp_path, "trainer.precision=32-true", *asked).notes == notes
+    (refused,) = problems(tmp_path, "sweep.fused=8", "sweep.devices_per_trial=2", "trainer.accelerator=cpu")
+    assert refused.startswith(
+        "sweep.fused=8 is not allowed; sweep.fused takes null or 1 beside sweep.devices_per_trial=2"
+    )
+
+
 def test_a_chosen_metric_is_optimized_in_its_own_direction(tmp_path):
     assert order(tmp_path, "sweep.objective=val/f1").goals.directions == ["maximize"]
     two = order(tmp_path, "sweep.objective=[val/calibration_error,parameters]", "metrics=[f1,calibration_error]")

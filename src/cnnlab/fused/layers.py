@@ -134,6 +134,7 @@ class StackedDropout(nn.Module):
         super().__init__()
         self.rates = list(rates)
         self.generators = generators
+        self.scales: Tensor | None = None  # [K, 1], by which kept values are multiplied
 
     def forward(self, values: Tensor) -> Tensor:
         """Return values [K, B, F] or [B, K * C, H, W], some zeroed and the others scaled up, in training."""
@@ -142,23 +143,31 @@ class StackedDropout(nn.Module):
         slots, dense = len(self.rates), values.dim() == 3
         count = values.numel() // slots
         kept = torch.empty(slots, count, dtype=values.dtype, device=values.device)
-        scales = []
-        for place, (rate, generator) in enumerate(zip(self.rates, self.generators, strict=True)):
-            scales.append(self._draw(kept[place], rate, generator))
-        kept *= torch.tensor(scales, dtype=kept.dtype, device=kept.device).unsqueeze(1)
+        for mask, rate, generator in zip(kept, self.rates, self.generators, strict=True):
+            self._draw(mask, rate, generator)
+        if self.scales is None or self.scales.dtype != kept.dtype:
+            shares = [self._kept_share(rate, kept.device) for rate in self.rates]
+            self.scales = torch.tensor(shares, dtype=kept.dtype, device=kept.device).reciprocal_().unsqueeze(1)
+        kept *= self.scales
         if dense:
             return values * kept.view(slots, *values.shape[1:])
         batch, channels, height, width = values.shape
         by_slot = kept.view(slots, batch, height, width, channels // slots)
         return values * by_slot.permute(1, 2, 3, 0, 4).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
+    def keep(self, places: Sequence[int]) -> None:
+        """Keep the rates of the networks at these places."""
+        self.rates, self.scales = [self.rates[place] for place in places], None
+
     @staticmethod
-    def _draw(kept: Tensor, rate: float, generator: torch.Generator) -> float:
-        """Fill one network's mask with zeros and ones and return what the ones are multiplied by."""
+    def _kept_share(rate: float, device: torch.device) -> float:
+        return 1 - (min(round(rate * 2**16), 2**16 - 1) / 2**16 if device.type == "cpu" else rate)
+
+    def _draw(self, kept: Tensor, rate: float, generator: torch.Generator) -> None:
+        """Fill one network's mask with zeros and ones."""
+        share = self._kept_share(rate, kept.device)
         if kept.device.type != "cpu":
-            kept.bernoulli_(1 - rate, generator=generator)
-            return 1 / (1 - rate)
-        dropped = min(round(rate * 2**16), 2**16 - 1)
+            kept.bernoulli_(share, generator=generator)
+            return
         numbers = torch.empty((len(kept) + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
-        kept.copy_(numbers.view(torch.int16)[: len(kept)] >= dropped - 2**15)
-        return 2**16 / (2**16 - dropped)
+        kept.copy_(numbers.view(torch.int16)[: len(kept)] >= round((1 - share) * 2**16) - 2**15)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -61,5 +62,10 @@ def penalties(kernels: Sequence[Tensor], l2: Sequence[float], l1: Sequence[float
         for strengths, order in ((l2, 2), (l1, 1)):
             if any(strengths):
                 norms = torch.stack([torch.linalg.vector_norm(rows, order, dim=1) ** order for rows in flat]).sum(0)
-                total = total + norms * torch.tensor(strengths, dtype=norms.dtype, device=norms.device)
+                total = total + norms * _row(tuple(strengths), norms.dtype, norms.device)
     return total
+
+
+@lru_cache(maxsize=16)  # a GPU would wait for a copy in every step
+def _row(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device=device)

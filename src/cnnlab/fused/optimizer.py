@@ -40,6 +40,7 @@ class StackedOptimizer:
         self.rates = rates
         self.moments = [[torch.zeros_like(weights) for weights in parameters] for _ in range(kinds)]
         self.steps = 0
+        self.factor = 1.0  # of the learning rates, in this step
         self.columns: dict[tuple[tuple[float, ...], int], Tensor] = {}
 
     def column(self, values: tuple[float, ...], weights: Tensor) -> Tensor:
@@ -53,13 +54,10 @@ class StackedOptimizer:
     @torch.no_grad()
     def step(self, factor: float = 1.0) -> None:
         """Take one step along the gradients, at `factor` times the rates, and forget the gradients."""
-        self.steps += 1
-        rates = self.rates if factor == 1 else replace(self.rates, lr=tuple(rate * factor for rate in self.rates.lr))
-        self.update([weights.grad for weights in self.parameters], rates)  # type: ignore[misc]
+        self.steps, self.factor = self.steps + 1, factor
+        self.update([weights.grad for weights in self.parameters], self.rates)  # type: ignore[misc]
         for weights in self.parameters:
             weights.grad = None
-        if factor != 1:
-            self.columns = {key: column for key, column in self.columns.items() if key[0] != rates.lr}
 
     def update(self, gradients: list[Tensor], rates: Rates) -> None:
         """Move the parameters along their gradients, and the moments with them."""
@@ -82,10 +80,9 @@ class StackedOptimizer:
     def shrink(self, rates: Rates) -> None:
         """Take the decoupled decay off the weights."""
         if self.decoupled and any(rates.weight_decay):
-            kept = tuple(1 - lr * decay for lr, decay in zip(rates.lr, rates.weight_decay, strict=True))
+            taken = tuple(lr * decay for lr, decay in zip(rates.lr, rates.weight_decay, strict=True))
             for weights in self.parameters:
-                weights.mul_(self.column(kept, weights))
-            self.columns = {key: column for key, column in self.columns.items() if key[0] != kept}
+                weights.addcmul_(weights, self.column(taken, weights), value=-self.factor)
 
     def keep(self, places: Sequence[int], parameters: Sequence[nn.Parameter]) -> None:
         """Keep the networks at these places, whose parameters the stack has cut by now."""
@@ -98,9 +95,8 @@ class StackedOptimizer:
 
     def moved(self, directions: list[Tensor], rates: Rates) -> None:
         """Go down the directions, each network as far as its rate says."""
-        backwards = tuple(-rate for rate in rates.lr)
         for weights, direction in zip(self.parameters, directions, strict=True):
-            weights.addcmul_(direction, self.column(backwards, weights))
+            weights.addcmul_(direction, self.column(rates.lr, weights), value=-self.factor)
 
 
 class StackedAdam(StackedOptimizer):
@@ -165,8 +161,8 @@ class StackedAdam(StackedOptimizer):
             for slot, lr in enumerate(rates.lr):
                 weights, slopes, first, second = ([row[slot] for row in kind] for kind in rows)
                 kernel(
-                    weights, slopes, first, second, [], [steps] * len(chosen), lr=lr, beta1=beta1, beta2=beta2,
-                    weight_decay=decay[slot], eps=epsilon, amsgrad=False, maximize=False,
+                    weights, slopes, first, second, [], [steps] * len(chosen), lr=lr * self.factor, beta1=beta1,
+                    beta2=beta2, weight_decay=decay[slot], eps=epsilon, amsgrad=False, maximize=False,
                 )  # fmt: skip
 
 
@@ -228,6 +224,6 @@ class StackedRMSprop(StackedOptimizer):
         moved = self.moments[1]
         torch._foreach_mul_(moved, self.momentum)
         for before, step in zip(moved, steps, strict=True):
-            before.addcmul_(step, self.column(rates.lr, step))
+            before.addcmul_(step, self.column(rates.lr, step), value=self.factor)
         for weights, direction in zip(self.parameters, moved, strict=True):
             weights.sub_(direction)

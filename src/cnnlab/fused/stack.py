@@ -93,7 +93,7 @@ class Stack(nn.Module):
             if isinstance(layer, StackedFlatten):
                 layer.slots = len(places)
             elif isinstance(layer, StackedDropout):
-                layer.rates = [layer.rates[place] for place in places]
+                layer.keep(places)
             elif isinstance(layer, Stacked):
                 layer.keep(index)
 
