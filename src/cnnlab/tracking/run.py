@@ -247,7 +247,8 @@ def _start(settings: Tracking, tags: Mapping[str, str], experiment_id: str, run_
 def _beside(settings: Tracking, tags: Mapping[str, str], experiment_id: str) -> TrackedRun:
     run_id = _create(settings, tags, experiment_id)
     connect(settings.uri)
-    return TrackedRun(run_id, experiment_id, mlflow.MlflowClient(), active=False)
+    client = mlflow.MlflowClient()
+    return TrackedRun(run_id, experiment_id, client, active=False, writer=writer_of(client, run_id))
 
 
 def _record(settings: Tracking, tags: Mapping[str, str], run_id: str | None) -> TrackedRun:
