@@ -40,6 +40,14 @@ def test_a_training_goes_on_while_others_hold_the_database(settings, tmp_path):
     assert steps == list(range(1, 32))
 
 
+def test_no_thread_outlives_its_run(settings):
+    with open_run(settings, {}) as run:
+        run.log_epoch(1, {"train/loss": 1.0})
+        thread = run.writer.thread
+    thread.join(10)
+    assert not thread.is_alive()
+
+
 def test_a_store_that_refuses_an_epoch_fails_the_run(settings, tmp_path):
     with pytest.raises(MlflowException, match="not today"), open_run(settings, {}) as run:
         with closing(sqlite3.connect(tmp_path / "mlflow.db")) as other:

@@ -104,6 +104,8 @@ class TrackedRun:
 
     def end(self, status: str) -> None:
         """End the run as what it was."""
+        if self.writer is not None:
+            self.writer.close()
         if self.recording is not None:
             self.recording.end(status)
         elif self.active:

@@ -29,6 +29,7 @@ class Writer:
         self.hurried = False  # whether somebody waits for it
         self.failure: BaseException | None = None
         self.failed = False
+        self.closed = False
         self.thread: threading.Thread | None = None
         self.seconds = 0.0  # of processor time that writing took
 
@@ -55,6 +56,12 @@ class Writer:
                 self.hurried = False
             self._tell_failure()
 
+    def close(self) -> None:
+        """Let the thread end once all is written; nothing is put from then on."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+
     def _tell_failure(self) -> None:
         failure, self.failure = self.failure, None
         if failure is not None:
@@ -63,7 +70,9 @@ class Writer:
     def _work(self) -> None:
         while not self.failed:
             with self.changed:
-                self.changed.wait_for(lambda: bool(self.waiting))
+                self.changed.wait_for(lambda: self.closed or bool(self.waiting))
+                if not self.waiting:
+                    return
                 batch, self.waiting = self.waiting[:LARGEST_BATCH], self.waiting[LARGEST_BATCH:]
                 self.writing = True
             failure, started = None, time.thread_time()
@@ -77,4 +86,5 @@ class Writer:
                 self.writing = False
                 self.failure, self.failed = failure, failure is not None
                 self.changed.notify_all()
-                self.changed.wait_for(lambda: self.hurried, min(LONGEST_PAUSE, seconds / SHARE - seconds))
+                pause = min(LONGEST_PAUSE, seconds / SHARE - seconds)
+                self.changed.wait_for(lambda: self.hurried or self.closed, pause)
