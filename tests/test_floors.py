@@ -25,6 +25,7 @@ FLOORS = (
     ("stopping", "ranks", "fused", "meeting"),
     ("plan",),
     ("descent", "choices", "kept_predictions", "trained_model", "slurm"),
+    ("step_times",),
     (
         "classifier",
         "contact",

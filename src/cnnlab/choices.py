@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from cnnlab import calibration, process
 from cnnlab.data.images import ImageData
-from cnnlab.data.scaling import Scaling
 from cnnlab.errors import UsageError
 from cnnlab.kernels.build import NotBuilt, library
-from cnnlab.models import ConvNet
-from cnnlab.models.compiled import KnownBlock, parts
-from cnnlab.models.dropout import Dropout
+from cnnlab.models.compiling import knows
 from cnnlab.networks import build_network
 from cnnlab.settings.base import Own, digest
 from cnnlab.settings.commands import Trainer, Training
 from cnnlab.settings.model import TorchVision
-from cnnlab.stepping import Forward, Results, Step, in_graphs
+from cnnlab.step_times import measure
 from cnnlab.tracking.provenance import processor
 
 SINGLE, HALF = "32-true", "bf16-mixed"
 NUMBERS = (SINGLE, HALF, "32", "bf16-true")  # precisions whose numbers the compiled kernels know
-STEPS = 5  # of each way, by turns, after one that is not counted
-PATIENCE = 2.0  # seconds after which the steps seen have to do
 SHORT = 0.005  # seconds of a step on a CPU, most of them Python's own
 GAIN = 1.1  # so much faster a precision has to be: less is lost in the noise of a busy machine
 
@@ -69,9 +60,11 @@ def settle(asked: Training, data: ImageData) -> Choices:
 
 
 def became(asked: Trainer, chosen: Trainer) -> dict[str, object]:
-    """Return what became of each `auto`, by its key."""
-    names = ("precision", "compile")
-    return {f"trainer.{name}": getattr(chosen, name) for name in names if getattr(asked, name) == "auto"}
+    """Return what became of `trainer.precision=auto`, by its key: what holds for all trainings of a sweep or a side.
+
+    Not of `trainer.compile=auto`, which becomes of each network what it can.
+    """
+    return {"trainer.precision": chosen.precision} if asked.precision == "auto" else {}
 
 
 def on_gpu(trainer: Trainer) -> bool:
@@ -111,7 +104,8 @@ def precision_for(asked: Training, data: ImageData) -> tuple[str, str]:
         return SINGLE, "since this network is not one of cnnlab's: bf16-mixed is to be asked for"
     known = calibration.remembered(measured_key(asked, data))
     if known is None:
-        known = measure(asked, data)
+        device = torch.device("cuda" if on_gpu(asked.trainer) else "cpu")
+        known = measure(asked, data, device)
         calibration.remember(measured_key(asked, data), known)
     single, half = known
     if not on_gpu(asked.trainer) and single < SHORT:
@@ -134,70 +128,6 @@ def measured_key(asked: Training, data: ImageData) -> str:
         "device": torch.cuda.get_device_name() if on_gpu(asked.trainer) else processor(),
     }
     return digest(facts)
-
-
-def measure(asked: Training, data: ImageData) -> tuple[float, float]:
-    """Return the seconds of a training step in float32 and in bf16-mixed, medians by turns; nothing else changes."""
-    device = torch.device("cuda" if on_gpu(asked.trainer) else "cpu")
-    threads = torch.get_num_threads()
-    process.use_threads(asked.threads)
-    random = [torch.cuda.current_device()] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=random):
-        network = build_network(asked.model, asked.regularization, data.input_shape, data.classes)
-        if asked.trainer.compile in ("auto", "kernels") and device.type == "cpu":
-            use_kernels(network)
-        network.to(device).to(memory_format=torch.channels_last)
-        size = min(asked.batch_size, len(data.train_images))
-        images, labels = data.train_images[:size].to(device), data.train_labels[:size].to(device)
-        scaling = Scaling(data.input_shape[0]).to(device)
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
-        forward = Forward(scaling, network, lambda images, labels: objective(network(scaling(images)), labels))
-        steps = [step_in(dtype, forward, images, labels, optimizer) for dtype in (None, torch.bfloat16)]
-        times: list[list[float]] = [[], []]
-        begun = time.perf_counter()
-        for turn in range(STEPS + 1):
-            if turn > 1 and time.perf_counter() - begun > PATIENCE:
-                break
-            for step, seen in zip(steps, times, strict=True):
-                started = time.perf_counter()
-                step()
-                if turn:
-                    seen.append(time.perf_counter() - started)
-    process.use_threads(threads)
-    return statistics.median(times[0]), statistics.median(times[1])
-
-
-def objective(logits: Tensor, labels: Tensor) -> Results:
-    """Return the cross-entropy, twice, and the logits: what a training step is about."""
-    loss = F.cross_entropy(logits.float(), labels)
-    return loss, loss, logits
-
-
-def step_in(
-    dtype: torch.dtype | None, forward: Forward, images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer
-) -> Callable[[], None]:
-    """Return a training step that waits for its end; on a GPU in graphs, as training takes it there."""
-    on_cuda = images.device.type == "cuda"
-
-    def in_precision() -> AbstractContextManager[object]:
-        return torch.autocast(images.device.type, dtype, cache_enabled=False) if dtype else nullcontext()
-
-    call: Step = forward
-    if on_cuda:
-        own = Forward(forward.scaling, forward.network, forward.step)  # recording changes a module
-        with in_precision():
-            call = in_graphs(own, images, labels)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        with in_precision():
-            loss = call(images, labels)[0]
-        loss.backward()
-        optimizer.step()
-        if on_cuda:
-            torch.cuda.synchronize()
-
-    return step
 
 
 def way_for(asked: Training, trainer: Trainer, network: nn.Module) -> tuple[str, str]:
@@ -242,20 +172,3 @@ def graph_problems(trainer: Trainer) -> list[str]:
     if flags.get("accumulate_grad_batches", 1) != 1:
         problems.append("a graph has its gradients in the same memory each time, which cannot accumulate")
     return problems
-
-
-def knows(network: nn.Module) -> bool:
-    """Return whether the compiled kernels know a block of the network."""
-    return isinstance(network, ConvNet) and any(isinstance(part, KnownBlock) for part in parts(network.layers))
-
-
-def use_kernels(network: nn.Module) -> None:
-    """Let a network train through the compiled kernels, where it knows of them."""
-    if isinstance(network, ConvNet):
-        try:
-            library()
-        except NotBuilt:
-            return
-        for module in network.modules():
-            if isinstance(module, ConvNet | Dropout):
-                module.compiled = True

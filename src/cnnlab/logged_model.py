@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cnnlab.portable import Portable, program_of, write_program
 from cnnlab.tracking.provenance import environment
@@ -24,6 +27,7 @@ ANSWERING = Path(__file__).with_name("answering.py")
 NETWORK, PROGRAM = "network", "model.pt2"  # where answering.py, and MLflow's own PyTorch loader, look for the program
 REQUIRED = ("mlflow", "numpy", "pandas", "torch")
 NAME = "model"
+CODE_MODULE = "code_model_"  # how MLflow's name for a model's code begins
 LABELS = "labels"  # the parameter of `predict` that asks for names
 
 
@@ -74,6 +78,27 @@ def log_model(run: TrackedRun, model: Portable, facts: Mapping[str, object], ima
     Returns its address; None where a server gives it one when it is delivered. Raises UsageError for a network that
     cannot be exported; nothing is kept then.
     """
+    with nothing_left_in_memory():
+        return _log(run, model, facts, images)
+
+
+@contextmanager
+def nothing_left_in_memory() -> Iterator[None]:
+    """Forget what is kept of each exported model for the rest of the process: a worker keeps hundreds.
+
+    torch keeps the shapes that an export asked for, MLflow the code of a model as a module with a name of its own.
+    """
+    known = set(sys.modules)
+    try:
+        yield
+    finally:
+        for name in set(sys.modules) - known:
+            if name.startswith(CODE_MODULE):
+                del sys.modules[name]
+        FakeTensorMode.cache_clear()
+
+
+def _log(run: TrackedRun, model: Portable, facts: Mapping[str, object], images: Tensor) -> str | None:
     flavor = Flavor(program_of(model, torch.float32, images.shape[1:]), facts, images)
     if run.recording is not None:
         with tempfile.TemporaryDirectory() as temporary:

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
-from cnnlab.choices import settle, use_kernels
+from cnnlab.choices import settle
 from cnnlab.classifier import Classifier
 from cnnlab.data import LoadData, augmentation, load
 from cnnlab.data.drawing import measure_frame
@@ -27,6 +27,7 @@ from cnnlab.last_checkpoint import LastCheckpoint
 from cnnlab.losses import build_loss
 from cnnlab.measures import build_measures
 from cnnlab.models import trained
+from cnnlab.models.compiling import use_kernels
 from cnnlab.networks import build_network, check_smallest_batch
 from cnnlab.own import called, made
 from cnnlab.settings.augmentation import Augmentation, Parts, Unchanged

@@ -116,7 +116,8 @@ def read_order(job: Job) -> Order:
     if training is not None and plan is not None:  # what `auto` becomes, it becomes for all trials
         job = fixed(job, became(training.trainer, plan.settings.trainer))
         base = without_sweep(job)
-        training = training.model_copy(update={"trainer": plan.settings.trainer})
+        known = training.trainer.model_copy(update={"precision": plan.settings.trainer.precision})
+        training = training.model_copy(update={"trainer": known})
     if training is not None and training.tracking.offline:
         problems.append(
             "tracking.offline=true is for train.py: a sweep reads its runs again; leave it out, or keep them on this "

@@ -35,6 +35,9 @@ from cnnlab.sweeps.watch import Watch
 from cnnlab.tracking.run import TrackedRun, open_run
 from cnnlab.tracking.schema import BEST, COST, VALIDATION, Metric, Role, Tag
 
+COMPILE = "trainer.compile"
+KNOWN_LATER = ("threads", COMPILE)  # what becomes of these settings in a worker
+
 
 class TooCostly(Exception):
     """The network costs more than is allowed; the message says how much."""
@@ -92,7 +95,7 @@ class Task:
             tags[Tag.FUSED] = str(together.number)
         with open_run(tracking, tags, reserve=together.reserve if together else None) as run:
             trial.set_user_attr(RUN, run.run_id)
-            run.log_parameters({key: value for key, value in flatten(values).items() if key != "threads"})
+            run.log_parameters({key: value for key, value in flatten(values).items() if key not in KNOWN_LATER})
             settings = read_training(values, self.setup.data)
             threads = process.use_threads(settings.threads)
             trial.set_user_attr(THREADS, threads)
@@ -109,7 +112,8 @@ class Task:
                 index = len(trainings)
                 try:
                     seeded = apply(config, {FOLD: index} if self.folds else {"seed": config.seed + index})
-                    trainings.append((yield from self.train(trial, seeded, index, run, None if index else state)))
+                    earlier, stacked = None if index else state, together is not None
+                    trainings.append((yield from self.train(trial, seeded, index, run, earlier, stacked=stacked)))
                 except TooCostly as error:
                     run.set_tags({Tag.TRIAL_STATE: "infeasible"})
                     trial.set_user_attr(REASON, str(error))
@@ -122,7 +126,14 @@ class Task:
         return achieved[0] if self.goals.single else achieved
 
     def train(
-        self, trial: optuna.Trial | None, config: DictConfig, index: int, run: TrackedRun, earlier: Path | None = None
+        self,
+        trial: optuna.Trial | None,
+        config: DictConfig,
+        index: int,
+        run: TrackedRun,
+        earlier: Path | None = None,
+        *,
+        stacked: bool = False,
     ) -> Story[Watch]:
         """Yield one training, to be fitted, and return what was seen; from the state of an `earlier` trial, if any.
 
@@ -132,6 +143,8 @@ class Task:
         process.seed(settings.seed)
         process.use_threads(settings.threads)
         plan = make_plan(settings, self.setup.folder, self.setup.data, self.setup.weights)
+        if index == 0:
+            run.log_parameters({COMPILE: "none" if stacked else plan.settings.trainer.compile})
         callbacks: list[pl.Callback] = plan.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.remove(plan.checkpoint)
         if index == 0 and trial is not None:

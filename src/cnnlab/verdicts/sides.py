@@ -108,7 +108,8 @@ def read_side(name: str, text: str, asked: Comparing, job: Job, data: DatasetCac
         plan = make_plan(settings, job.folder, data)
         for key, value in became(settings.trainer, plan.settings.trainer).items():  # for all trainings of the side
             OmegaConf.update(config, key, value)
-        settings = settings.model_copy(update={"trainer": plan.settings.trainer})
+        known = settings.trainer.model_copy(update={"precision": plan.settings.trainer.precision})
+        settings = settings.model_copy(update={"trainer": known})
     except UsageError as error:
         raise UsageError(*(f"{name}: {line}" for line in error.problems)) from error
     return Side(name, wanted, config, settings, plan, settings.digest(plan.start.digest))

@@ -1,0 +1,31 @@
+"""A process may keep hundreds of models: none of them stays in its memory."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from cnnlab.data.scaling import Scaling
+from cnnlab.logged_model import CODE_MODULE, log_model
+from cnnlab.models import MLP
+from cnnlab.portable import Portable, facts_about
+from cnnlab.settings.commands import Tracking
+from cnnlab.tracking.run import open_run
+from commands import composed
+
+
+def test_a_kept_model_leaves_nothing_in_memory(tmp_path):
+    values = composed(f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "tracking.system_metrics=false")["tracking"]
+    options = dict(
+        activation="relu", normalization="none", dense_initializer="he_normal", conv_dropout=0.0, dense_dropout=0.0
+    )
+    scaling = Scaling(1)
+    model = Portable(scaling, MLP((1, 4, 4), 2, hidden_units=[3], **options))
+    facts = facts_about(("cat", "dog"), (1, 4, 4), scaling)
+    with open_run(Tracking.model_validate(values), {}) as run:
+        address = log_model(run, model, facts, torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
+    assert address
+    assert [name for name in sys.modules if name.startswith(CODE_MODULE)] == []
+    assert FakeTensorMode.cache_info().size == 0
