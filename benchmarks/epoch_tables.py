@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.contestants.table import CONTESTANTS
-from benchmarks.statistics import quartiles, ratio
+from benchmarks.quartiles import quartiles, ratio
 
 DEVICES = {"cpu": "CPU", "gpu": "GPU"}
 OURS = {"cnnlab": "", "cnnlab_bf16": "bf16 "}

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from pytorch_lightning import Callback, Trainer
 
-from benchmarks.statistics import median_interval
+from benchmarks.quartiles import median_interval
 from cnnlab import process
 from cnnlab.classifier import Classifier
 from cnnlab.job import compose_job

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.statistics import median_interval
+from benchmarks.quartiles import median_interval
 from cnnlab import process
 from cnnlab.job import compose_job
 from cnnlab.plan import make_plan, read_training
