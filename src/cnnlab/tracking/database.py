@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,8 +130,12 @@ def revision(file: Path) -> str | None:
     return str(row[0]) if row else None
 
 
+@cache
 def newest_revision() -> str:
-    """Return the revision of the schema that the installed MLflow works with."""
+    """Return the revision of the schema that the installed MLflow works with.
+
+    Asked once a process: MLflow answers by running all its migrations' modules, whose tables stay in memory each time.
+    """
     from mlflow.store.db.utils import _get_latest_schema_revision
 
     return str(_get_latest_schema_revision())
