@@ -37,6 +37,7 @@ def measuring(monkeypatch, *times: tuple[float, float]) -> list[tuple[float, flo
     """Let this be a device with bfloat16 instructions whose steps take such times; return those still to come."""
     coming = list(times)
     monkeypatch.setattr(choices, "has_half", lambda trainer: True)
+    monkeypatch.setattr(choices, "FEW", 0)
     monkeypatch.setattr(choices, "measure", lambda asked, data, device: coming.pop(0))
     return coming
 
@@ -50,6 +51,12 @@ def test_bfloat16_is_chosen_where_it_is_clearly_faster(planned, monkeypatch, tim
     assert plan.settings.trainer.precision == expected
     assert plan.trainer.precision == expected
     assert plan.choices[0].startswith(f"precision: {expected}, ")
+
+
+def test_few_images_are_not_worth_a_measurement(planned, monkeypatch):
+    measuring(monkeypatch)
+    monkeypatch.setattr(choices, "FEW", 10_000)
+    assert planned().choices[0] == "precision: 32-true, since 1437 training images are too few for another to matter"
 
 
 def test_what_was_measured_is_remembered(planned, monkeypatch):
@@ -70,6 +77,7 @@ def test_measuring_changes_no_random_number_and_no_thread(planned, monkeypatch):
     monkeypatch.setattr(choices, "has_half", lambda trainer: False)
     plain = planned("model=dnn").classifier.network.state_dict()
     monkeypatch.setattr(choices, "has_half", lambda trainer: True)
+    monkeypatch.setattr(choices, "FEW", 0)
     before = torch.get_num_threads()
     measured = planned("model=dnn", "threads=1").classifier.network.state_dict()
     assert torch.get_num_threads() == before

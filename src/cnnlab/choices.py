@@ -23,6 +23,7 @@ from cnnlab.tracking.provenance import processor
 SINGLE, HALF = "32-true", "bf16-mixed"
 NUMBERS = (SINGLE, HALF, "32", "bf16-true")  # precisions whose numbers the compiled kernels know
 SHORT = 0.005  # seconds of a step on a CPU, most of them Python's own
+FEW = 10_000  # training images: with fewer an epoch is short anyway, and measuring takes as long
 GAIN = 1.1  # so much faster a precision has to be: less is lost in the noise of a busy machine
 
 
@@ -98,6 +99,8 @@ def precision_for(asked: Training, data: ImageData) -> tuple[str, str]:
     where = "GPU" if on_gpu(asked.trainer) else "processor"
     if not has_half(asked.trainer):
         return SINGLE, f"since this {where} has no bfloat16 instructions"
+    if len(data.train_images) < FEW:
+        return SINGLE, f"since {len(data.train_images)} training images are too few for another to matter"
     if not alone(asked.trainer):  # each process would measure for itself
         return (HALF if on_gpu(asked.trainer) else SINGLE), "since several devices train; only one alone is measured"
     if isinstance(asked.model, Own | TorchVision):
