@@ -17,7 +17,7 @@ from cnnlab.sweeps.grammar import parse
 from cnnlab.sweeps.methods import build_pruner, build_sampler
 from cnnlab.sweeps.space import Space
 from cnnlab.sweeps.study import counted, offered, open_study, requeue
-from cnnlab.sweeps.trial import suggest
+from cnnlab.sweeps.suggestion import suggest
 from commands import composed
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
