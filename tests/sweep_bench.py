@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from cnnlab.settings.read import read, resolve
-from cnnlab.settings.sweep import Sweep
+from cnnlab.settings.sweep import Sweep, WorkerOrder
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.grammar import read_space
 from cnnlab.sweeps.limits import Limits
@@ -70,3 +70,26 @@ class Bench:
 
     def history(self, trial: optuna.trial.FrozenTrial, metric: str) -> list[float]:
         return [point.value for point in self.client.get_metric_history(trial.user_attrs[RUN], metric)]
+
+
+def worker_order(bench: Bench, total: int | None) -> WorkerOrder:
+    """Return what a worker of the bench's study is told, to go on until the study has `total` trials."""
+    return WorkerOrder(
+        study="s",
+        sweep=bench.sweep,
+        goals=bench.goals.names,
+        upward=bench.goals.upward,
+        total=total,
+        search=None,
+        config="",
+        overrides=(),
+        contenders={},
+        waits=False,
+        chosen=(),
+        choices={},
+        own_folder=None,
+        parent_run="",
+        folder="",
+        threads=1,
+        since=0,
+    )

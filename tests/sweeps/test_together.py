@@ -10,14 +10,13 @@ import pytest
 from optuna.trial import TrialState
 
 from cnnlab.fused.stack import Stack
-from cnnlab.settings.sweep import WorkerOrder
 from cnnlab.signals import Interruption
 from cnnlab.sweeps.storage import CONTINUES, RUN
 from cnnlab.sweeps.study import REASON, RESULT, counted, open_study
 from cnnlab.sweeps.together import Conductor
 from cnnlab.sweeps.watch import Watch
 from cnnlab.tracking.schema import Tag
-from sweep_bench import SEARCH, Bench
+from sweep_bench import SEARCH, Bench, worker_order
 from sweep_commands import reported, start, study_in, tracked_runs, workers_of
 
 OWN = {
@@ -34,26 +33,8 @@ TIMES = ("epoch_seconds", "samples_per_second", "training_seconds")
 
 
 def conductor(bench: Bench, most: int, total: int | None) -> Conductor:
-    order = WorkerOrder(
-        study="s",
-        sweep=bench.sweep,
-        goals=bench.goals.names,
-        upward=("val/acc",),
-        own_folder=None,
-        total=total,
-        search=None,
-        config="",
-        overrides=(),
-        contenders={},
-        waits=False,
-        chosen=(),
-        choices={},
-        parent_run=bench.parent,
-        folder="",
-        threads=1,
-        since=0,
-        fused=most,
-    )
+    changes = {"fused": most, "upward": ("val/acc",), "parent_run": bench.parent}
+    order = worker_order(bench, total).model_copy(update=changes)
     return Conductor(bench.study, bench.lock, bench.task, order)
 
 

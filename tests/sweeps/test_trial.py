@@ -12,7 +12,6 @@ from optuna.trial import TrialState
 from cnnlab.settings.base import Own
 from cnnlab.settings.commands import Tracking
 from cnnlab.settings.read import read, resolve
-from cnnlab.settings.sweep import WorkerOrder
 from cnnlab.sweeps import story
 from cnnlab.sweeps.goals import cost
 from cnnlab.sweeps.methods import build_sampler
@@ -24,7 +23,7 @@ from cnnlab.sweeps.worker import drain, hopeless
 from cnnlab.tracking.run import create_run
 from cnnlab.tracking.schema import Tag
 from cnnlab.training import fit
-from sweep_bench import Bench
+from sweep_bench import Bench, worker_order
 
 
 def test_a_trial_is_worth_the_epoch_whose_checkpoint_would_be_kept(tmp_path):
@@ -187,28 +186,6 @@ def test_a_trial_that_died_before_it_knew_its_run_still_ends_it(tmp_path):
     requeue(bench.study, bench.lock, bench.study.get_trials()[0], 1)
     assert bench.client.get_run(its_own).info.status == "KILLED"
     assert bench.client.get_run(another).info.status == "RUNNING"
-
-
-def worker_order(bench: Bench, total: int | None) -> WorkerOrder:
-    return WorkerOrder(
-        study="s",
-        sweep=bench.sweep,
-        goals=bench.goals.names,
-        upward=bench.goals.upward,
-        total=total,
-        search=None,
-        config="",
-        overrides=(),
-        contenders={},
-        waits=False,
-        chosen=(),
-        choices={},
-        own_folder=None,
-        parent_run="",
-        folder="",
-        threads=1,
-        since=0,
-    )
 
 
 class TestWorker:

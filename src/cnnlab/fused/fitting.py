@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor, nn
 
+from cnnlab.choices import on_gpu
 from cnnlab.fused.optimizer import Rates, StackedAdam, StackedOptimizer, StackedRMSprop, StackedSGD
 from cnnlab.settings import training
 from cnnlab.settings.augmentation import Unchanged
@@ -52,8 +52,7 @@ def at_once(fused: int | str | None, settings: Training) -> int:
         return 1
     if isinstance(fused, int):
         return fused
-    on_gpu = settings.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return AUTOMATIC if on_gpu or isinstance(settings.model, MLP) else 1
+    return AUTOMATIC if on_gpu(settings.trainer) or isinstance(settings.model, MLP) else 1
 
 
 def _obstacles(settings: Training) -> Iterator[str]:
