@@ -9,6 +9,7 @@ from benchmarks import (
     epochs,
     metrics_time,
     speedrun,
+    start,
     streaming,
     sweep_mnist,
     sweep_overhead,
@@ -21,6 +22,7 @@ from benchmarks import (
 USUAL: dict[str, ModuleType] = {
     "epochs": epochs,
     "speedrun": speedrun,
+    "start": start,
     "tracking_time": tracking_time,
     "metrics_time": metrics_time,
     "adam_step": adam_step,

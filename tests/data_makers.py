@@ -1,7 +1,7 @@
 """Writes tiny but valid archives of published datasets, for tests that must not download.
 
-Each maker returns the attributes of torchvision's dataset class (checksums) that `patch` must set for the archives to
-count as the published ones:
+Each maker returns the checksums, as attributes of torchvision's dataset class, that `patch` must set for the archives
+to count as the published ones:
 
     patch(monkeypatch, "mnist", make_mnist_like(tmp_path, "mnist", train=60, test=20))
     data = commands.loaded("mnist", root=tmp_path, download=False)
@@ -17,17 +17,26 @@ import io
 import pickle
 import struct
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from cnnlab.data import mnist
 
 TORCHVISION_CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST", "cifar10": "CIFAR10"}
 CLASS_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
 def patch(monkeypatch: Any, name: str, attributes: dict[str, Any]) -> None:
-    """Set `attributes` on torchvision's class for the dataset `name` until the test ends."""
+    """Let `attributes` be those of the published dataset `name`, as torchvision calls them, until the test ends."""
+    if name in mnist.PUBLISHED:
+        changes = {"mirrors": tuple(attributes["mirrors"])} if "mirrors" in attributes else {}
+        if "resources" in attributes:
+            changes["md5s"] = tuple(md5 for _, md5 in attributes["resources"])
+        monkeypatch.setitem(mnist.PUBLISHED, name, replace(mnist.PUBLISHED[name], **changes))
+        return
     from torchvision import datasets
 
     for attribute, value in attributes.items():

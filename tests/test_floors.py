@@ -45,7 +45,18 @@ FLOORS = (
     ("compose",),
     ("settings", "multirun"),
     ("calibration",),
-    ("metrics", "job", "options", "batch_norm", "watchdog", "last_checkpoint", "kernels", "stepping", "decoder"),
+    (
+        "metrics",
+        "job",
+        "options",
+        "batch_norm",
+        "watchdog",
+        "last_checkpoint",
+        "kernels",
+        "stepping",
+        "decoder",
+        "lean",
+    ),
     (
         "signals",
         "quoting",
@@ -58,6 +69,8 @@ FLOORS = (
         "living",
         "durable",
         "decoding",
+        "compiler",
+        "hooks",
     ),
 )
 FLOOR = {room: len(FLOORS) - place for place, rooms in enumerate(FLOORS) for room in rooms}

@@ -13,7 +13,6 @@ from cnnlab.data.images import ImageData
 from cnnlab.errors import UsageError
 from cnnlab.kernels.build import NotBuilt, library
 from cnnlab.models.compiling import knows
-from cnnlab.networks import build_network
 from cnnlab.settings.base import Own, digest
 from cnnlab.settings.commands import Trainer, Training
 from cnnlab.settings.model import TorchVision
@@ -35,29 +34,37 @@ class Choices:
     lines: tuple[str, ...] = ()
 
 
-def settle(asked: Training, data: ImageData) -> Choices:
-    """Return the settings of a training with what `trainer.precision=auto` and `trainer.compile=auto` become.
+def settle_precision(asked: Training, data: ImageData) -> Choices:
+    """Return the settings of a training with what `trainer.precision=auto` becomes.
 
-    A precision is measured once for a network, its images, its batches and a processor, and remembered, so that the
-    same training is the same one the next time. Raises UsageError for a way to compute that is not to be had here.
+    It is measured once for a network, its images, its batches and a processor, and remembered, so that the same
+    training is the same one the next time.
     """
-    trainer, lines = asked.trainer, []
+    if asked.trainer.precision != "auto":
+        return Choices(asked)
     try:
-        with torch.random.fork_rng(devices=[]):
-            network = build_network(asked.model, asked.regularization, data.input_shape, data.classes)
-    except UsageError:
-        return Choices(asked)  # whoever builds it for the training says why it cannot be
-    if trainer.precision == "auto":
         precision, why = precision_for(asked, data)
-        trainer = trainer.model_copy(update={"precision": precision})
-        lines.append(f"precision: {precision}, {why}")
-    if trainer.compile == "auto":
-        way, why = way_for(asked, trainer, network)
-        trainer = trainer.model_copy(update={"compile": way})
-        lines += [f"compile: {way}, {why}"] if why else []
-    else:
-        check_way(trainer, network)
-    return Choices(asked.model_copy(update={"trainer": trainer}), tuple(lines))
+    except UsageError:  # of a network that cannot be built; whoever builds it for the training says so
+        return Choices(asked)
+    return chosen(asked, f"precision: {precision}, {why}", precision=precision)
+
+
+def settle_way(asked: Training, network: nn.Module) -> Choices:
+    """Return the settings of a training with what `trainer.compile=auto` becomes of its network.
+
+    Raises UsageError for a way to compute that is not to be had here.
+    """
+    if asked.trainer.compile != "auto":
+        check_way(asked.trainer, network)
+        return Choices(asked)
+    way, why = way_for(asked, asked.trainer, network)
+    return chosen(asked, f"compile: {way}, {why}" if why else "", compile=way)
+
+
+def chosen(asked: Training, line: str, **values: str) -> Choices:
+    """Return the settings with values in the place of the trainer's `auto`, and the line, where there is one."""
+    trainer = asked.trainer.model_copy(update=values)
+    return Choices(asked.model_copy(update={"trainer": trainer}), (line,) if line else ())
 
 
 def became(asked: Trainer, chosen: Trainer) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from cnnlab.data.batches import Batches
 from cnnlab.errors import diverged
+from cnnlab.hooks import without_idle
 from cnnlab.losses import OwnLoss, fitted
 from cnnlab.measures import Measures
 from cnnlab.metrics import Collector, EpochSums, Predictions
@@ -92,6 +94,7 @@ class Classifier(pl.LightningModule):
         self.shared: Batches | None = None  # where several processes share each batch
         # Of the whole test split once it has been read, or of validation once it was measured by itself.
         self.predictions: Predictions | None = None
+        without_idle(self)
         self.train()
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -181,6 +184,9 @@ class Classifier(pl.LightningModule):
             self.check_finite(self.train_sums.objective, f"step {batch_index + 1} of {steps}")
         return objective if self.shared is None else objective * weight
 
+    # Lightning reads the arguments at every step, and Python would write their list anew each time.
+    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
+
     def check_finite(self, value: Tensor, where: str) -> None:
         """Raise Diverged, saying where, for a loss that is no number; the epoch's sum is none from then on."""
         if not math.isfinite(number := float(value)):
@@ -264,6 +270,12 @@ class Classifier(pl.LightningModule):
             "monitor": schedule.monitor,
         }
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Drop the gradients, as the optimizer's own `zero_grad` does, which first tells profilers of it."""
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                weight.grad = None
 
     def note_rate(self, optimizer: Optimizer, *step: object) -> None:
         """Remember the rate of the step that the optimizer is about to take; its schedule moves on right afterwards."""

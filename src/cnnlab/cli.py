@@ -24,7 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnlab import process
+from cnnlab import lean, process
 from cnnlab.errors import Incomplete, UsageError, disk_is_full, hidden, is_text, one_line, printable, server_is_away
 from cnnlab.job import job_of_hydra
 from cnnlab.multirun import Ending, ending_of, show_summary
@@ -122,6 +122,7 @@ def run_jobs(door: str) -> None:
             check_folder(job.folder)
             check_launcher(str(HydraConfig.get().runtime.choices.get("hydra/launcher")))
             add_to_path(job.own_folder)
+            lean.import_for(config)
             module, function = RUN[door]
             result = getattr(import_module(module), function)(job)
             if door == "train":

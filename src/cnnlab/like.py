@@ -50,15 +50,19 @@ class Origin:
     def tags(self) -> dict[str, str]:
         return {Tag.LIKE: self.run.info.run_id}
 
-    def describe(self, plan: Plan) -> list[str]:
-        """Return in a line what differs from the run, and in another what it did not have."""
+    def describe(self, plan: Plan, asked: Training) -> list[str]:
+        """Return in a line what differs from the run, and in another what it did not have.
+
+        `asked` are the settings as they were read, with the `auto` that those of the plan have not any more.
+        """
         settings = plan.settings
         name = f"like {self.run.info.run_id} ({self.run.info.run_name})"
-        old, new = flatten(self.settings), settings.flat()
+        old, new, wanted = flatten(self.settings), settings.flat(), asked.flat()
         differing = [
             f"{key} {shown(old[key]) if key in old else 'not set'} -> {shown(new[key]) if key in new else 'not set'}"
             for key in dict.fromkeys([*new, *old])
-            if key.split(".")[0] not in UNTOLD and key not in self.added and old.get(key) != new.get(key)
+            if key.split(".")[0] not in UNTOLD and key not in self.added
+            if old.get(key) not in (new.get(key), wanted.get(key))
         ]
         lines = [f"{name}: {', '.join(differing) or 'the same settings'}"]
         before, now = self.run.data.tags.get(Tag.THREADS, ""), str(process.own_threads())

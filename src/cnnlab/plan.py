@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
-from cnnlab.choices import settle
+from cnnlab.choices import settle_precision, settle_way
 from cnnlab.classifier import Classifier
 from cnnlab.data import LoadData, augmentation, load
 from cnnlab.data.drawing import measure_frame
@@ -91,32 +91,34 @@ def make_plan(
     is missing, a batch larger than the data, a network too deep for its images, devices that are not there.
     """
     problems: list[str] = []
-    asked = settings.trainer
-    choices = None
+    lines: list[str] = []  # what became of `auto`, and why
+    data = collect(problems, load_data, settings.dataset)
+    if data is not None:
+        settings = with_batches(settings, data)
+        precision = collect(problems, settle_precision, settings, data)
+        if precision is not None:
+            settings, lines = precision.settings, [*precision.lines]
     watching = collect(problems, build_callbacks, settings, folder)
     logger = EpochLogger([], folder)
     beside = collect(problems, build_loggers, settings.loggers) or []
     callbacks = watching.callbacks if watching else []
     trainer = collect(problems, build_trainer, settings.trainer, callbacks, [logger, *beside])
     problems += check_address(settings.tracking.uri)
-    data = collect(problems, load_data, settings.dataset)
     weights = None
     if settings.init_from is not None:
         weights = collect(problems, load_weights, str(settings.init_from), settings.tracking.uri)
     data_module = built = None
     if data is not None:
-        settings = with_batches(settings, data)
-        choices = collect(problems, settle, settings, data)
-        if choices is not None:
-            settings = choices.settings
-            if trainer is not None and settings.trainer.precision != asked.precision:
-                trainer = collect(problems, build_trainer, settings.trainer, callbacks, [logger, *beside])
         data_module = collect(problems, build_data_module, settings, data)
         if data_module is not None and trainer is not None:
             collect(problems, data_module.check_shares, trainer.num_devices * trainer.num_nodes)
         train_images = data.train_images if data_module is None else Rows(data.train_images, data_module.train_index)
         images = kept_images(data, data_module) if data_module else None
         built = collect(problems, build_classifier, settings, data, train_images, images, weights)
+    if built:
+        way = collect(problems, settle_way, settings, built[0].network)
+        if way is not None:
+            settings, lines = way.settings, [*lines, *way.lines]
     if built and data and data_module and trainer and trainer.num_devices * trainer.num_nodes == 1:
         sizes = len(data_module.train_index), settings.batch_size
         collect(problems, check_smallest_batch, built[0].network, data.input_shape, *sizes)
@@ -129,8 +131,8 @@ def make_plan(
     classifier.compile_step = COMPILED.get(settings.trainer.compile)
     if settings.dataset.balance == "weights":
         classifier.class_weights = class_weights(data.train_labels[data_module.train_index], data.classes)
-    lines = choices.lines if choices else ()
-    return Plan(settings, data, data_module, classifier, trainer, watching.best, watching.last, logger, start, lines)
+    best, last = watching.best, watching.last
+    return Plan(settings, data, data_module, classifier, trainer, best, last, logger, start, tuple(lines))
 
 
 def with_batches(settings: Training, data: ImageData) -> Training:

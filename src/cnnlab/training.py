@@ -15,11 +15,9 @@ from cnnlab.beginning import introduce, place_tags, record_start, start_tags
 from cnnlab.console import EpochLines, console, show_closing
 from cnnlab.data.rows import Rows
 from cnnlab.errors import Incomplete, UsageError
-from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.job import Job
 from cnnlab.last_checkpoint import State
 from cnnlab.like import Origin
-from cnnlab.logged_model import log_model
 from cnnlab.meeting import met
 from cnnlab.metrics import class_metrics
 from cnnlab.plan import Plan, make_plan
@@ -34,9 +32,7 @@ from cnnlab.tracking.history import at_epoch
 from cnnlab.tracking.ledger import Door, Reading
 from cnnlab.tracking.logger import EpochSink
 from cnnlab.tracking.own_code import keep_own_code
-from cnnlab.tracking.provenance import (
-    command_tags,
-)
+from cnnlab.tracking.provenance import command_tags
 from cnnlab.tracking.run import TrackedRun, open_run
 from cnnlab.tracking.schema import PREDICTIONS_FILE, VALIDATION, VALIDATION_PREDICTIONS_FILE, Metric
 from cnnlab.tracking.stale import tell_stale_runs
@@ -93,7 +89,7 @@ def train(job: Job) -> Result | None:
             return None
         if continued is None:  # else they were looked for before its run was
             tell_stale_runs(settings.tracking.uri)
-        before = origin.describe(plan) if isinstance(origin, Origin) else []
+        before = origin.describe(plan, settings) if isinstance(origin, Origin) else []
         for line in continued.describe(plan, tags) if continued else before:
             console.print(line, soft_wrap=True, markup=False)
         introduce(run, plan)
@@ -223,6 +219,8 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
         run.log_metrics(best_epoch, class_metrics(classifier.predictions, data.class_names, "test"))
     keep_predictions(run, plan, result.folder)
     if plan.settings.figures.enabled:
+        from cnnlab.figures.draw import Subject, draw_all  # imports matplotlib, which training does not wait for
+
         images = Rows(data.train_images, plan.data_module.validation_index) if data.sealed else data.test_images
         subject = Subject(
             scaling=classifier.scaling,
@@ -260,6 +258,8 @@ def keep_model(run: TrackedRun, plan: Plan) -> str | None:
 
     Where it has no graph it is not kept, and a line says why.
     """
+    from cnnlab.logged_model import log_model  # imports torch's exporter, which training does not wait for
+
     classifier, data = plan.classifier, plan.data
     model = Portable(classifier.scaling, classifier.network).cpu()
     facts = facts_about(data.class_names, data.input_shape, classifier.scaling)

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import get_ema_avg_fn, get_ema_multi_avg_fn
 from cnnlab import process
 from cnnlab.console import EpochBar, EpochCount, console, in_notebook
 from cnnlab.errors import UsageError, collect, one_line
+from cnnlab.hooks import at_epochs_end, without_idle
 from cnnlab.last_checkpoint import LAST, LastCheckpoint
 from cnnlab.own import made
 from cnnlab.settings.base import Called
@@ -64,7 +65,8 @@ def build_callbacks(settings: Training, folder: Path) -> Watching:
         save_on_train_epoch_end=True,
     )
     last = LastCheckpoint(folder / "checkpoints" / LAST)
-    callbacks: list[pl.Callback] = [last, OwnRandomNumbers(settings.seed), *added.values(), checkpoint]
+    random = OwnRandomNumbers(settings.seed)
+    callbacks = [without_idle(last), without_idle(random), *added.values(), at_epochs_end(checkpoint)]
     if watching.ema_decay is not None:
         callbacks.append(averaging(watching.ema_decay, str(settings.trainer.precision)))
     if console.is_terminal:
@@ -73,7 +75,7 @@ def build_callbacks(settings: Training, folder: Path) -> Watching:
         callbacks.append(EpochCount())
     if stopping := watching.early_stopping:
         mode = settings.monitors[stopping.monitor]
-        callbacks.append(EarlyStopping(stopping.monitor, patience=stopping.patience, mode=mode))
+        callbacks.append(without_idle(EarlyStopping(stopping.monitor, patience=stopping.patience, mode=mode)))
     return Watching(checkpoint, last, callbacks)
 
 

@@ -6,6 +6,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from cnnlab import meeting, training
 from cnnlab.errors import UsageError
@@ -29,6 +30,7 @@ def test_a_machine_that_stays_alone_says_so_and_leaves_nothing(tmp_path, monkeyp
     port = free_port()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(meeting, "SECONDS", 1.0)
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # where Lightning notes which process this is, for good
     for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": number}.items():
         monkeypatch.setenv(name, str(value))
     with pytest.raises(UsageError, match=re.escape(f"trainer.num_nodes: at 127.0.0.1:{port} {words} within 1 sec")):

@@ -11,7 +11,7 @@ from cnnlab.settings.dataset import Archive, Dataset, ImageFolder, OwnImages
 LoadData = Callable[[Dataset], ImageData]
 SOURCES: dict[str, Callable[[Archive], ImageData]] = {
     "digits": digits.load,
-    **dict.fromkeys(mnist.TORCHVISION_CLASSES, mnist.load),
+    **dict.fromkeys(mnist.PUBLISHED, mnist.load),
     "cifar10": cifar.load,
 }
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnlab import process
+from cnnlab import lean, process
 from cnnlab.errors import DiskFull, disk_is_full
 from cnnlab.own_path import add_to_path
 from cnnlab.signals import Interruption, interruptible
@@ -55,6 +55,9 @@ def work(order: WorkerOrder) -> int:
     """Run trials until none is left; return the exit code."""
     own_folder = Path(order.own_folder) if order.own_folder else None
     add_to_path(own_folder)
+    texts = [order.config, *order.overrides, *(side.model_dump_json() for side in order.contenders.values())]
+    if own_folder is None and not any(lean.TARGET in text for text in texts):
+        lean.import_libraries()
     process.begin(order.threads)
     process.begin_search()
     import mlflow

@@ -1,0 +1,93 @@
+"""Imports what a training needs, and not what the libraries import besides: half of a command's seconds to its start.
+
+torchmetrics imports SciPy's signals, all of torchvision and matplotlib's pyplot wherever they are installed, for
+metrics of sounds and pictures and for plots, which cnnlab never asks of it. Lightning imports torch's compiler to know
+its class, and torch's optimizers import it to tell it that they are not to be compiled. MLflow imports what evaluates
+language models and what serves them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from unittest import mock
+
+from omegaconf import DictConfig, OmegaConf
+
+TARGET = "_target_"  # the key that names code
+OPTUNAS = ("sampler", "pruner")  # sections that name classes of Optuna's
+OPTIONAL = ("scipy", "torchvision", "matplotlib")  # to torchmetrics
+LATER = ("mlflow.genai", "mlflow.gateway")  # packages that are loaded once something of them is asked for
+
+
+def import_for(config: DictConfig) -> None:
+    """Import the libraries for a command: leanly, unless its configuration names code of the user's own."""
+    sections = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(sections, dict)
+    if not names_code({key: value for key, value in sections.items() if key not in OPTUNAS}):
+        import_libraries()
+
+
+def import_libraries() -> None:
+    """Import Lightning, torchmetrics and MLflow without what only others would use.
+
+    For a process in which nobody but cnnlab uses them: torchmetrics says of what it was imported without that it is not
+    installed. The compiler and MLflow's parts are loaded when somebody asks for them.
+    """
+    from cnnlab import compiler
+
+    compiler.stand_in()
+    with without(OPTIONAL):
+        import torchmetrics  # noqa: F401
+    import_mlflow()
+
+
+def import_mlflow() -> None:
+    """Import MLflow; its parts in `LATER` are imported when they are asked for."""
+    if "mlflow" in sys.modules:
+        return
+    for name in LATER:
+        sys.modules[name] = ModuleType(name)
+    later: Sequence[str] = LATER
+    try:
+        import mlflow
+    except ImportError:  # a version that needs more of them than that they are there
+        later = ()
+    finally:
+        for name in LATER:
+            del sys.modules[name]
+    import mlflow
+    from mlflow.utils.lazy_load import LazyLoader
+
+    for name in later:
+        setattr(mlflow, name.rpartition(".")[2], LazyLoader(name, vars(mlflow), name))
+
+
+def names_code(config: object) -> bool:
+    """Return whether plain settings name code of somebody's own, in whatever depth."""
+    if isinstance(config, Mapping):
+        return TARGET in config or any(names_code(item) for item in config.values())
+    return isinstance(config, Sequence) and not isinstance(config, str) and any(names_code(item) for item in config)
+
+
+@contextmanager
+def without(packages: Sequence[str]) -> Iterator[None]:
+    """Let lightning_utilities, which torchmetrics asks, answer inside the block that some packages are not there."""
+    from lightning_utilities.core import imports
+
+    requirement = imports.RequirementCache
+    available, known = imports.package_available, requirement.__bool__
+
+    def is_available(package_name: str) -> bool:
+        return package_name not in packages and available(package_name)
+
+    def is_known(asked: imports.RequirementCache) -> bool:
+        return asked.requirement not in packages and known(asked)
+
+    with (
+        mock.patch.object(imports, "package_available", is_available),
+        mock.patch.object(requirement, "__bool__", is_known),
+    ):
+        yield
