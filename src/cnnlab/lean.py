@@ -2,16 +2,13 @@
 
 torchmetrics imports SciPy's signals, all of torchvision and matplotlib's pyplot wherever they are installed, for
 metrics of sounds and pictures and for plots, which cnnlab never asks of it. Lightning imports torch's compiler to know
-its class, and torch's optimizers import it to tell it that they are not to be compiled. MLflow imports what evaluates
-language models and what serves them.
+its class, and torch's optimizers import it to tell it that they are not to be compiled.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import ModuleType
 from unittest import mock
 
 from omegaconf import DictConfig, OmegaConf
@@ -19,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 TARGET = "_target_"  # the key that names code
 OPTUNAS = ("sampler", "pruner")  # sections that name classes of Optuna's
 OPTIONAL = ("scipy", "torchvision", "matplotlib")  # to torchmetrics
-LATER = ("mlflow.genai", "mlflow.gateway")  # packages that are loaded once something of them is asked for
 
 
 def import_for(config: DictConfig) -> None:
@@ -31,38 +27,16 @@ def import_for(config: DictConfig) -> None:
 
 
 def import_libraries() -> None:
-    """Import Lightning, torchmetrics and MLflow without what only others would use.
+    """Import torch and torchmetrics without what only others would use.
 
     For a process in which nobody but cnnlab uses them: torchmetrics says of what it was imported without that it is not
-    installed. The compiler and MLflow's parts are loaded when somebody asks for them.
+    installed. The compiler is loaded when somebody asks for it.
     """
     from cnnlab import compiler
 
     compiler.stand_in()
     with without(OPTIONAL):
         import torchmetrics  # noqa: F401
-    import_mlflow()
-
-
-def import_mlflow() -> None:
-    """Import MLflow; its parts in `LATER` are imported when they are asked for."""
-    if "mlflow" in sys.modules:
-        return
-    for name in LATER:
-        sys.modules[name] = ModuleType(name)
-    later: Sequence[str] = LATER
-    try:
-        import mlflow
-    except ImportError:  # a version that needs more of them than that they are there
-        later = ()
-    finally:
-        for name in LATER:
-            del sys.modules[name]
-    import mlflow
-    from mlflow.utils.lazy_load import LazyLoader
-
-    for name in later:
-        setattr(mlflow, name.rpartition(".")[2], LazyLoader(name, vars(mlflow), name))
 
 
 def names_code(config: object) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.environments import (
     LightningEnvironment,
@@ -70,6 +71,8 @@ def build_trainer(settings: Settings, callbacks: list[pl.Callback], loggers: lis
     if settings.accelerator == "cpu" and settings.sync_batchnorm:
         ours["sync_batchnorm"] = False
         plugins.append(WholeBatchNorm())
+    if not settings.deterministic and torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(False)  # as an earlier training in this process wanted them
     one = str(settings.devices) == "1" and settings.num_nodes == 1
     if not one and not _launched():
         plugins.append(OwnProcesses())

@@ -1,8 +1,11 @@
 """The split into training and validation."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import train_test_split
 
+from cnnlab.data import drawn
 from cnnlab.data import split as splitting
 from cnnlab.errors import UsageError
 from cnnlab.settings.dataset import Validation
@@ -63,3 +66,14 @@ def test_all_problems_at_once():
 def test_labels_that_cannot_be_divided_so(labels, method, fraction, reason):
     with pytest.raises(UsageError, match=r"^dataset\.validation\.fraction=" + f".*{reason}"):
         split(torch.tensor(labels), method, fraction, 42)
+
+
+def test_a_random_split_is_scikit_learns():
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        classes = int(random.integers(2, 12))
+        drawn_labels = random.choice(classes, random.integers(classes, 300), p=random.dirichlet(np.ones(classes)))
+        labels = random.permutation(np.concatenate([np.arange(classes), np.arange(classes), drawn_labels]))
+        size, seed = int(random.integers(classes, len(labels) - classes)), int(random.integers(1000))
+        _, expected = train_test_split(np.arange(len(labels)), test_size=size, random_state=seed, stratify=labels)
+        assert np.flatnonzero(drawn.held_out(labels, size, seed)).tolist() == sorted(expected)

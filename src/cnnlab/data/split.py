@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnlab.data import drawn
 from cnnlab.data.images import ImageData
 from cnnlab.errors import UsageError
 from cnnlab.settings.dataset import Validation
@@ -107,19 +108,15 @@ def stratified(labels: Tensor, fraction: float, seed: int, key: str) -> tuple[Te
     """
     _, counts = np.unique(labels.numpy(), return_counts=True)
     total, classes = len(labels), len(counts)
-    held_out = math.ceil(total * fraction)
+    size = math.ceil(total * fraction)
     _need_two_a_class(counts.min(), fraction, key)
-    if held_out < classes or total - held_out < classes:
+    if size < classes or total - size < classes:
         raise UsageError(
-            f"{key}={fraction} divides {total} images into {total - held_out} and {held_out}, too few for {classes} "
+            f"{key}={fraction} divides {total} images into {total - size} and {size}, too few for {classes} "
             f"classes; allowed: {classes / total:.3g} to {1 - classes / total:.3g}"
         )
-    from sklearn.model_selection import train_test_split
-
-    stay, leave = train_test_split(
-        np.arange(total), test_size=held_out, random_state=seed, stratify=labels.numpy(), shuffle=True
-    )
-    return torch.from_numpy(np.sort(stay)), torch.from_numpy(np.sort(leave))
+    leave = torch.from_numpy(drawn.held_out(labels.numpy(), size, seed))
+    return (~leave).nonzero().flatten(), leave.nonzero().flatten()
 
 
 def _need_two_a_class(smallest: int, fraction: float, key: str) -> None:

@@ -51,6 +51,8 @@ class Trainer(Section):
     def flags(self) -> dict[str, object]:
         """Return every flag, as Lightning's Trainer takes it; before it is known what `auto` becomes, in float32."""
         flags = {name: value for name, value in self if name != "compile"}
+        if flags["deterministic"] is False:  # as Lightning's own None, for which it does not import torch's compiler
+            del flags["deterministic"]
         return flags | ({"precision": "32-true"} if self.precision == "auto" else {})
 
     def conflicts(self, path: str) -> Iterator[str]:
