@@ -54,6 +54,7 @@ _jobs_own: list[Exception] = []  # what jobs raised; Hydra raises others before 
 def enter(door: str) -> NoReturn:
     """Run the command `door` for each job of its command line and exit with the worst of their codes."""
     process.set_environment()
+    process.end_at_once()
     hide_passwords()
     try:
         sys.argv[1:] = arranged(door, sys.argv[1:])
@@ -122,9 +123,11 @@ def run_jobs(door: str) -> None:
             check_folder(job.folder)
             check_launcher(str(HydraConfig.get().runtime.choices.get("hydra/launcher")))
             add_to_path(job.own_folder)
-            lean.import_for(config)
             module, function = RUN[door]
-            result = getattr(import_module(module), function)(job)
+            with process.uncollected():
+                lean.import_for(config)
+                story = getattr(import_module(module), function)
+            result = story(job)
             if door == "train":
                 ending.fill(result)
             if waits := getattr(result, "waits", None):

@@ -7,8 +7,10 @@ its class, and torch's optimizers import it to tell it that they are not to be c
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from unittest import mock
 
 from omegaconf import DictConfig, OmegaConf
@@ -37,6 +39,19 @@ def import_libraries() -> None:
     compiler.stand_in()
     with without(OPTIONAL):
         import torchmetrics  # noqa: F401
+
+
+def import_ahead(modules: Sequence[str]) -> threading.Thread:
+    """Import modules beside whatever is done; one that cannot be imported says so to whoever needs it."""
+
+    def work() -> None:
+        for name in modules:
+            with suppress(Exception):
+                import_module(name)
+
+    thread = threading.Thread(target=work, name="imports", daemon=True)
+    thread.start()
+    return thread
 
 
 def names_code(config: object) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import logging
 import os
@@ -110,6 +112,26 @@ def use_threads(number: int | None, processes: int = 1) -> int:
     if number != torch.get_num_threads():
         torch.set_num_threads(number)
     return number
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Let Python look for no garbage inside the block: importing makes a million objects, and hardly any garbage."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def end_at_once() -> None:
+    """Let Python not look through all its objects for garbage when the process ends: two seconds after so many imports.
+
+    What is to be done at the end is done by then: it waits for threads and runs what asked to be run.
+    """
+    atexit.register(gc.freeze)
 
 
 def begin_search() -> None:

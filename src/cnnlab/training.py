@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from cnnlab import kept_predictions, process, resuming
+from cnnlab import kept_predictions, lean, process, resuming
 from cnnlab.beginning import introduce, place_tags, record_start, start_tags
 from cnnlab.console import EpochLines, console, show_closing
 from cnnlab.data.rows import Rows
@@ -38,6 +38,10 @@ from cnnlab.tracking.schema import PREDICTIONS_FILE, VALIDATION, VALIDATION_PRED
 from cnnlab.tracking.stale import tell_stale_runs
 from cnnlab.tracking.store import absolute_uri, page_of
 from cnnlab.trainer import in_single_precision
+
+EXPORT = ("cnnlab.logged_model", "torch.export._trace")  # what takes a second or two to import at the end of a run
+DRAWING = ("cnnlab.figures.draw", "matplotlib.backends.backend_agg")
+LONG = 1.0  # seconds of an epoch
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def train(job: Job) -> Result | None:
         for line in continued.describe(plan, tags) if continued else before:
             console.print(line, soft_wrap=True, markup=False)
         introduce(run, plan)
-        listeners = [EpochLines(plan.trainer.max_epochs)]
+        listeners: list[EpochSink] = [EpochLines(plan.trainer.max_epochs), importing_ahead(plan)]
         with (
             keeping_best(run, plan),
             several(plan, run, job.folder, job.own_folder, state=state.file if state else None),
@@ -158,6 +162,17 @@ def fit(plan: Plan, listeners: Sequence[EpochSink], state: State | None = None) 
     file = state.file if state else None
     plan.trainer.fit(plan.classifier, plan.data_module, ckpt_path=file, weights_only=True if file else None)
     return plan.last.seconds + time.perf_counter() - started
+
+
+def importing_ahead(plan: Plan) -> EpochSink:
+    """Return what imports the libraries of a run's end beside its second epoch, where an epoch takes some time."""
+    settings = plan.settings
+
+    def listen(epoch: int, metrics: Mapping[str, float]) -> None:
+        if epoch == 1 and metrics[Metric.EPOCH_SECONDS] > LONG:
+            lean.import_ahead([*(EXPORT if settings.tracking.log_model else ()), *(DRAWING * settings.figures.enabled)])
+
+    return listen
 
 
 def test_best(plan: Plan, run: TrackedRun | None = None, door: Door = "train") -> tuple[dict[str, float], int]:

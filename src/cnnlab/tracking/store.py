@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
+from cnnlab import process
 from cnnlab.errors import UsageError, disk_is_full, one_line
 from cnnlab.start import typed
 from cnnlab.tracking import database, moved
@@ -113,7 +114,7 @@ def prepare(uri: str, experiment_name: str) -> str:
     check_reachable(uri)
     database.wait_longer()
     try:
-        with told_errors(uri), locked(uri):
+        with told_errors(uri), locked(uri), process.uncollected():  # it imports the store
             if (file := sqlite_file(uri)) is not None:
                 tell(database.bring_up_to_date(file))
             client = mlflow.MlflowClient(uri)
