@@ -62,7 +62,8 @@ def new_figure(width: float, height: float) -> Figure:
 def save(figure: Figure, path: Path) -> Path:
     """Write the figure with as little margin as its texts allow."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight", pad_inches=0.15)
+    # The least compression: an eighth larger, and a third of the time of a run's pictures less.
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.15, pil_kwargs={"compress_level": 1})
     return path
 
 
