@@ -13,11 +13,11 @@ from commands import ROOT
 # From top to bottom; a module imports only what stands below it, or its own room. What is not named stands with its
 # room, the first part of its name; `cnnlab` itself is the version.
 FLOORS = (
-    ("train.py", "sweep.py", "evaluate.py", "predict.py", "export.py", "diff.py", "compare.py"),
+    ("train.py", "sweep.py", "evaluate.py", "predict.py", "export.py", "register.py", "diff.py", "compare.py"),
     ("door", "__main__", "cnnlab"),
     ("library",),
     ("verdicts",),
-    ("rank", "sweeps", "evaluation", "prediction", "exporting", "difference"),
+    ("rank", "sweeps", "evaluation", "prediction", "exporting", "registering", "difference"),
     ("ensemble", "kept_split"),
     ("training", "checkpoint"),
     ("resuming",),

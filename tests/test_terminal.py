@@ -34,7 +34,7 @@ def test_a_training_fits(tmp_path):
     assert "http://127.0.0.1:5000/#/experiments/" in link and link.endswith("workflowType=machine_learning")
 
 
-@pytest.mark.parametrize("door", ["train", "sweep", "evaluate", "predict", "export", "diff", "compare"])
+@pytest.mark.parametrize("door", ["train", "sweep", "evaluate", "predict", "export", "register", "diff", "compare"])
 def test_the_help_of_every_door_fits(tmp_path, door):
     code, lines = on_terminal(tmp_path, command(f"{door}.py", "--help"))
     assert code == 0 and len(lines) > 10 and too_long(lines) == []

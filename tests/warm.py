@@ -19,7 +19,14 @@ from pathlib import Path
 LONGEST = 300  # seconds a command may take before it is killed
 # The commands, and what they import on their way: a fork would import it each time.
 PRELOADED = (
-    *("cnnlab.training", "cnnlab.evaluation", "cnnlab.prediction", "cnnlab.exporting", "cnnlab.difference"),
+    *(
+        "cnnlab.training",
+        "cnnlab.evaluation",
+        "cnnlab.prediction",
+        "cnnlab.exporting",
+        "cnnlab.difference",
+        "cnnlab.registering",
+    ),
     *("cnnlab.sweeps.run", "cnnlab.verdicts.run", "alembic.command", "git", "IPython.core.interactiveshell"),
     *("matplotlib.backends.backend_agg", "mlflow.pyfunc.scoring_server", "mlflow.pyfunc.loaders.responses_agent"),
     *("mlflow.store.tracking.sqlalchemy_workspace_store", "networkx", "PIL.JpegImagePlugin"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cnnlab.library import compare, evaluate, export, load, predict, sweep, train
+    from cnnlab.library import compare, evaluate, export, load, predict, register, sweep, train
 
 __version__ = "0.1.0"
-__all__ = ["compare", "evaluate", "export", "load", "predict", "sweep", "train"]
+__all__ = ["compare", "evaluate", "export", "load", "predict", "register", "sweep", "train"]
 
 
 def __getattr__(name: str) -> object:

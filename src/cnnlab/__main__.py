@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "measure a trained classifier and draw what it does",
     "predict": "ask a trained classifier about images",
     "export": "write a trained classifier for other programs: ONNX, torch.export, weights",
+    "register": "put a trained classifier into MLflow's registry, as its dataset's champion",
     "diff": "what differs between two runs: settings, code, data, results",
     "compare": "is one setting better than another? a verdict over seeds",
     "report": "a leaderboard of all runs: mean and spread over seeds",

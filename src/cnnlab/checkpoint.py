@@ -15,7 +15,7 @@ from cnnlab.errors import UNREADABLE, UsageError, one_line
 from cnnlab.job import Job
 from cnnlab.networks import build_network
 from cnnlab.settings.base import Own
-from cnnlab.settings.commands import Choice, Trained
+from cnnlab.settings.commands import Choice, Registration, Trained
 from cnnlab.settings.dataset import MEMORY_LIMIT, MOST_PIXELS
 from cnnlab.settings.description import FORMAT, Description
 from cnnlab.settings.model import Model
@@ -33,7 +33,7 @@ TAKEN = {
 }
 # What torch raises for sizes that no memory holds, or no integer.
 UNBUILT = (RuntimeError, MemoryError, OverflowError, TypeError)
-Asked = TypeVar("Asked", bound=Trained)
+Asked = TypeVar("Asked", bound=Trained | Registration)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ def asked_of(kind: type[Asked], job: Job) -> Asked:
     return settings
 
 
-def without_effect(settings: Trained, overrides: Sequence[str]) -> Iterator[str]:
+def without_effect(settings: Trained | Registration, overrides: Sequence[str]) -> Iterator[str]:
     """Yield a line for each override of a dataset or network that changes nothing; those of a user's own code do."""
     for item in OverridesParser.create().parse_overrides(list(overrides)):
         section, _, key = item.key_or_group.partition(".")

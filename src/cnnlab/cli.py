@@ -28,7 +28,7 @@ from cnnlab import lean, process
 from cnnlab.errors import Incomplete, UsageError, disk_is_full, hidden, is_text, one_line, printable, server_is_away
 from cnnlab.job import job_of_hydra
 from cnnlab.multirun import Ending, ending_of, show_summary
-from cnnlab.options import names_folder, options_first
+from cnnlab.options import name_run, names_folder, options_first
 from cnnlab.own_path import add_to_path
 from cnnlab.quoting import name_words, quote_texts
 from cnnlab.signals import Interruption, interruptible, notes_of
@@ -42,6 +42,7 @@ RUN = {
     "evaluate": ("cnnlab.evaluation", "evaluate"),
     "predict": ("cnnlab.prediction", "predict"),
     "export": ("cnnlab.exporting", "export"),
+    "register": ("cnnlab.registering", "register"),
     "diff": ("cnnlab.difference", "diff"),
     "compare": ("cnnlab.verdicts.run", "compare"),
 }
@@ -175,7 +176,7 @@ def arranged(door: str, arguments: list[str]) -> list[str]:
     fields = HydraConf.__dataclass_fields__
     if unread := [item for item in added if re.split(r"[.=]", item)[1] not in fields]:
         raise UsageError(*(f"{item}: Hydra has no such setting; --hydra-help lists them" for item in unread))
-    items = options_first(quote_texts(name_words(arguments, WORDS.get(door, ()))))
+    items = options_first(quote_texts(name_run(door, name_words(arguments, WORDS.get(door, ())))))
     for item in items:
         key, _, value = item.lstrip("+~").partition("=")
         if key == "hydra/launcher":  # one that is not installed Hydra would not find

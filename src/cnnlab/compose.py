@@ -8,7 +8,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 
 from cnnlab.errors import one_line, unknown
 from cnnlab.settings.base import Section
-from cnnlab.settings.commands import Difference, Evaluation, Export, Prediction, Training
+from cnnlab.settings.commands import Difference, Evaluation, Export, Prediction, Registration, Training
 from cnnlab.settings.comparing import Comparing
 from cnnlab.settings.keys import belongs_to, keys, nearest_key
 from cnnlab.settings.sweep import Sweep
@@ -52,6 +52,7 @@ SECTIONS: dict[str, dict[str, type[Section]]] = {
     "evaluate": {"": Evaluation},
     "predict": {"": Prediction},
     "export": {"": Export},
+    "register": {"": Registration},
     "diff": {"": Difference},
     "compare": {"": Comparing},
 }

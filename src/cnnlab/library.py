@@ -24,12 +24,13 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnlab import evaluation, exporting, prediction, process, training
+from cnnlab import evaluation, exporting, prediction, process, registering, training
 from cnnlab.checkpoint import asked_of, find_saved
 from cnnlab.compose import composing_error
 from cnnlab.errors import UsageError
 from cnnlab.exporting import Exported
 from cnnlab.job import Job, compose_job
+from cnnlab.options import name_run
 from cnnlab.own_path import add_to_path
 from cnnlab.quoting import quote_texts
 from cnnlab.settings.commands import Prediction
@@ -37,6 +38,7 @@ from cnnlab.signals import Interruption, interruptible
 from cnnlab.start import own_folder
 from cnnlab.sweeps.results import SweepRun
 from cnnlab.sweeps.run import sweep as run_sweep
+from cnnlab.tracking.registry import Registered
 from cnnlab.tracking.schema import BEST, Metric
 from cnnlab.tracking.store import absolute_uri
 from cnnlab.trained_model import Model
@@ -166,8 +168,14 @@ def export(*overrides: str, config_dir: Folder | None = None, folder: Folder | N
         return exporting.export(job)
 
 
+def register(*overrides: str, config_dir: Folder | None = None, folder: Folder | None = None) -> Registered:
+    """Put a trained classifier into MLflow's registry, as `python register.py OVERRIDES` does; return what it is there."""
+    with asked("register", overrides, config_dir, folder) as job:
+        return registering.register(job)
+
+
 def load(run: str | None = None, *overrides: str, checkpoint: Folder | None = None) -> Model:
-    """Return the model of a tracked run (its id, the start of it, or `best`), or of a checkpoint file.
+    """Return the model of a tracked run (its id, the start of it, `best`, or `mnist@champion`), or of a checkpoint file.
 
     `overrides` are those of `python predict.py`: dataset=NAME to narrow `best`, tracking.uri=ADDRESS, or the settings
     that name a network of your own again.
@@ -204,7 +212,9 @@ def _composed(door: str, overrides: tuple[str, ...], config_dir: Folder | None, 
     if own is not None and not own.is_dir():
         raise UsageError(f"config_dir={str(own)!r} is not a folder")
     try:
-        job = compose_job(door, quote_texts(overrides), own, Path(folder) if folder is not None else None)
+        job = compose_job(
+            door, quote_texts(name_run(door, overrides)), own, Path(folder) if folder is not None else None
+        )
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UsageError(composing_error(error, door)) from error
     add_to_path(job.own_folder)

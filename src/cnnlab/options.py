@@ -6,6 +6,7 @@ Left out are Hydra's options that make another command of this one (`--config-na
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import islice
 
@@ -14,6 +15,8 @@ from cnnlab.errors import UsageError, unknown
 ALONE = ("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m", "-sc")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--info", "-i")
 OWN_FOLDER = ("--config-dir", "-cd")
+ASKING = ("evaluate", "predict", "export")  # commands about a trained classifier
+REGISTERED = re.compile(r"model=(['\"]?)(.+@[\w-]+)\1", re.DOTALL)
 
 
 def options_first(arguments: Sequence[str]) -> list[str]:
@@ -40,3 +43,15 @@ def options_first(arguments: Sequence[str]) -> list[str]:
 def names_folder(arguments: Sequence[str]) -> bool:
     """Return whether one of the options names a folder of configuration."""
     return any(item.partition("=")[0] in OWN_FOLDER for item in arguments)
+
+
+def name_run(door: str, arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of the command `door` with `model=mnist@champion`, a registered model, as the run it is of.
+
+    Raises UsageError where the command names another trained classifier too.
+    """
+    found = [item for item in arguments if REGISTERED.fullmatch(item)] if door in ASKING else []
+    others = [item for item in arguments if item.startswith(("run=", "checkpoint="))]
+    if found and (others or len(found) > 1):
+        raise UsageError(f"{' and '.join([*found, *others])} each name a trained classifier; give one of them")
+    return [REGISTERED.sub(r"run=\2", item) if item in found else item for item in arguments]

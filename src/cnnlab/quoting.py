@@ -16,6 +16,7 @@ TEXTS = (
     "resume",
     "a",
     "b",
+    "name",
     "dataset.path",
     "dataset.root",
     "dataset.name",

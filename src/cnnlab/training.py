@@ -14,7 +14,7 @@ from cnnlab import kept_predictions, lean, process, resuming
 from cnnlab.beginning import introduce, place_tags, record_start, start_tags
 from cnnlab.console import EpochLines, console, show_closing
 from cnnlab.data.rows import Rows
-from cnnlab.errors import Incomplete, UsageError
+from cnnlab.errors import Incomplete, UsageError, collect
 from cnnlab.job import Job
 from cnnlab.last_checkpoint import State
 from cnnlab.like import Origin
@@ -25,6 +25,7 @@ from cnnlab.portable import Portable, facts_about
 from cnnlab.ranks import several
 from cnnlab.resuming import Continuation
 from cnnlab.settings.augmentation import without_effect
+from cnnlab.settings.commands import Training
 from cnnlab.settings.training import measured
 from cnnlab.start import typed
 from cnnlab.stopping import keeping_best
@@ -33,6 +34,7 @@ from cnnlab.tracking.ledger import Door, Reading
 from cnnlab.tracking.logger import EpochSink
 from cnnlab.tracking.own_code import keep_own_code
 from cnnlab.tracking.provenance import command_tags
+from cnnlab.tracking.registry import register
 from cnnlab.tracking.run import TrackedRun, open_run
 from cnnlab.tracking.schema import PREDICTIONS_FILE, VALIDATION, VALIDATION_PREDICTIONS_FILE, Metric
 from cnnlab.tracking.stale import tell_stale_runs
@@ -60,6 +62,7 @@ class Result:
     metrics: dict[str, float]
     history: Mapping[int, Mapping[str, float]]
     model_uri: str | None = None  # of the model in MLflow, where one was logged
+    registered: str | None = None  # what became of it in the registry, where it was asked to go there
     waits: str | None = None  # what of the run no server has yet, and the command that delivers it
 
 
@@ -105,6 +108,8 @@ def train(job: Job) -> Result | None:
             result = train_and_test(run, plan, job.folder, listeners, job.own_folder, continued=continued)
 
     result = replace(result, model_uri=result.model_uri or run.model_uri, waits=run.waits)
+    if plan.settings.tracking.registers:
+        result = register_result(result, plan.settings)
     show_closing(closing_rows(result, run, plan, time.perf_counter() - started))
     return result
 
@@ -286,6 +291,16 @@ def keep_model(run: TrackedRun, plan: Plan) -> str | None:
         return None
 
 
+def register_result(result: Result, settings: Training) -> Result:
+    """Let the run's model compete for the champion of its dataset; what hinders it is told as what waits is."""
+    if result.waits:
+        later = f"not yet; when it is delivered: {typed('register')} run={result.run_id}"
+        return replace(result, registered=later)
+    problems: list[str] = []
+    found = collect(problems, register, settings.tracking.uri, result.run_id, settings.dataset.name, contest=True)
+    return replace(result, registered=found.describe() if found else None, waits=problems[0] if problems else None)
+
+
 def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) -> dict[str, str]:
     """Return the closing block: what came out, and where it is."""
     rows = {name: f"{value:.4f}" for name, value in measures_shown(result, plan).items()}
@@ -301,6 +316,8 @@ def closing_rows(result: Result, run: TrackedRun, plan: Plan, seconds: float) ->
         rows["wall time"] += f"; it had trained {before:.1f} s before"
     rows["MLflow run"] = run.run_id
     rows["folder"] = str(result.folder)
+    if result.registered:
+        rows["registered"] = result.registered
     if result.model_uri:
         store = absolute_uri(plan.settings.tracking.uri)
         use = f'mlflow.set_tracking_uri("{store}"); model = mlflow.pyfunc.load_model("{result.model_uri}")'

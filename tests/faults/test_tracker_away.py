@@ -45,7 +45,7 @@ def proxy(server, tmp_path, monkeypatch):
 
 
 def settings(proxy: Proxy, **changes: object) -> Tracking:
-    known = dict(uri=proxy.uri, experiment_name="away", run_name="one", offline=False, log_model=False)
+    known = dict(uri=proxy.uri, experiment_name="away", run_name="one", offline=False, log_model=False, register=False)
     return Tracking(**known | dict(system_metrics=False, system_metrics_interval=5) | changes)
 
 

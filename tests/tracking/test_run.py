@@ -23,6 +23,7 @@ def settings(tmp_path):
         run_name="one",
         offline=False,
         log_model=False,
+        register=False,
         system_metrics=False,
         system_metrics_interval=5,
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, Strict
 
-from cnnlab.errors import shown, unknown
+from cnnlab.errors import refused, shown, unknown
 from cnnlab.settings.augmentation import Augmentation
 from cnnlab.settings.base import Count, Own, Positive, Says, Section, Seed, Text, Whole, digest, flatten
 from cnnlab.settings.dataset import ARCHIVES, Archive, Dataset, Pixels
@@ -74,8 +75,22 @@ class Tracking(Store):
         description="true: recorded on this machine; python -m cnnlab.tracking.sync delivers it to tracking.uri later"
     )
     log_model: bool = Field(description="whether the model itself is kept, beside the checkpoint")
+    registers: bool = Field(  # `register` is a method of every class that pydantic makes
+        alias="register",
+        description="true: the model becomes a version of MLflow's registered model of the dataset's name, and its "
+        "champion where none is better on validation",
+    )
     system_metrics: bool = Field(description="processor, memory, disk, network and GPU")
     system_metrics_interval: Positive = Field(description="seconds")
+
+    def conflicts(self, path: str) -> Iterator[str]:
+        if self.registers and not self.log_model:
+            yield f"{path}register=true needs the model in MLflow, but {path}log_model=false; leave one of them out"
+        if self.registers and self.offline:
+            yield (
+                f"{path}register=true asks the server, but {path}offline=true; leave one of them out, and register the "
+                "run when it is delivered"
+            )
 
 
 class Figures(Section):
@@ -173,6 +188,8 @@ class Training(Section):
         name = self.dataset.name
         if not isinstance(self.dataset, Archive) and name in ARCHIVES:  # it would answer for run=best dataset=NAME
             yield f"{path}dataset.name={shown(name)} is the name of a built-in dataset; choose another"
+        if self.tracking.registers and (problem := unregistrable(f"{path}dataset.name", name)):
+            yield f"{problem}, which {path}tracking.register=true needs"
         names = [item.name if isinstance(item, OwnMetric) else item for item in self.metrics]
         for name in dict.fromkeys(name for name in names if names.count(name) > 1 or f"val/{name}" in MONITORS):
             yield f"{path}metrics: '{name}' is there already; every metric needs a name of its own"
@@ -211,6 +228,13 @@ class Training(Section):
         return digest({key: value for key, value in flatten(settings).items() if is_choice(key, value, apart)})
 
 
+def unregistrable(key: str, name: str) -> str:
+    """Return what forbids a name as that of a registered model, nothing where all is well."""
+    if name.strip(". ") and not set("/:") & set(name):
+        return ""
+    return refused(key, name, "a name without / and :, as MLflow's registry does")
+
+
 def is_choice(key: str, value: object, apart: Collection[str]) -> bool:
     """Return whether a value is part of what a training is: not one of `apart`, and not what always was so."""
     return key not in apart and (key, value) not in ALWAYS_WAS.items()
@@ -240,7 +264,8 @@ class Trained(Section):
     """Which trained classifier is meant."""
 
     run: str | int | None = Field(
-        description="the id of a tracked run, its first 6 characters or more, or best, or last"
+        description="the id of a tracked run, its first 6 characters or more, or best, or last, or of a "
+        "registered model NAME@ALIAS"
     )
     checkpoint: str | None = Field(description="instead of a run: a checkpoint file")
     dataset: Choice | None = Field(default=None, description="with run=best: of this dataset; and where it lies now")
@@ -308,6 +333,31 @@ class Export(Trained):
     )
     path: str | int | None = Field(description="the file to write; null: into this command's folder of outputs/")
     overwrite: bool = Field(description="whether a file that is there is replaced")
+
+
+class Registration(Section):
+    """Everything that register.py takes."""
+
+    run: str | int | None = Field(
+        description="the id of a tracked run, its first 6 characters or more, or best (on validation), or last"
+    )
+    dataset: Choice | None = Field(default=None, description="with run=best: of this dataset")
+    model: Choice | None = Field(default=None, description="with run=best: of this model")
+    name: Text | None = Field(description="of the registered model; null: that of the run's dataset")
+    alias: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z_-][\w-]*$"),
+        Says("letters, digits, - and _, no number, and neither latest nor v1, v2, ..."),
+    ] = Field(description="what this version is called from now on, and no other of the name")
+    tracking: Store = Field(description="where the run was kept")
+
+    def conflicts(self, path: str) -> Iterator[str]:
+        if self.run is None:
+            yield "give run=RUN_ID (or run=best dataset=NAME)"
+        if self.name is not None and (problem := unregistrable("name", self.name)):
+            yield problem
+        if re.fullmatch(r"latest|v\d+", self.alias.lower()):
+            yield refused("alias", self.alias, "any name but latest and v1, v2, ..., which MLflow keeps for itself")
 
 
 class Difference(Section):

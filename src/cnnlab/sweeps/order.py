@@ -123,6 +123,8 @@ def read_order(job: Job) -> Order:
             "tracking.offline=true is for train.py: a sweep reads its runs again; leave it out, or keep them on this "
             "machine with tracking.uri=sqlite:///FILE"
         )
+    if training is not None and training.tracking.registers and sweep.settings and not sweep.settings.final_seeds:
+        problems.append("tracking.register=true registers the winner, but sweep.final_seeds=0 trains none")
     problems += check_devices(asked, "sweep.n_workers", "sweep.devices_per_trial") if asked else []
     if training and sweep.settings and sweep.settings.folds and training.dataset.validation.method != "fold":
         problems.append("sweep.folds=true needs dataset.validation.method=fold")

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from cnnlab import process
 from cnnlab.beginning import settings_tags
 from cnnlab.console import console, show_closing
-from cnnlab.errors import UsageError
+from cnnlab.errors import UsageError, collect
 from cnnlab.fused.fitting import at_once
 from cnnlab.job import Job
 from cnnlab.own_path import written
@@ -26,7 +26,7 @@ from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.order import Order, read_order
 from cnnlab.sweeps.repeat import training_overrides, with_options
 from cnnlab.sweeps.results import TRIALS_FILE, SweepRun, closing_rows, record_winner, summarize
-from cnnlab.sweeps.storage import PARENT_RUN, SEED, StudyLock, hidden
+from cnnlab.sweeps.storage import PARENT_RUN, RUN, SEED, StudyLock, hidden
 from cnnlab.sweeps.study import (
     REASON,
     RESULT,
@@ -41,6 +41,7 @@ from cnnlab.sweeps.workers import WorkerPool, WorkersFailed
 from cnnlab.tracking.delivery import now
 from cnnlab.tracking.provenance import code_tags
 from cnnlab.tracking.recording import left_behind
+from cnnlab.tracking.registry import register_best
 from cnnlab.tracking.run import TrackedRun, create_run, open_run
 from cnnlab.tracking.schema import SEARCH, Metric, Role, Tag
 from cnnlab.tracking.stale import tell_stale_runs
@@ -88,8 +89,14 @@ def sweep(job: Job) -> SweepRun:
             raise
         finally:
             keep_results(this)
-        tested = confirm(this)
-    show_closing(closing_rows(order, study, parent, job.folder, tested, time.perf_counter() - started))
+        tested, runs = confirm(this)
+    rows = closing_rows(order, study, parent, job.folder, tested, time.perf_counter() - started)
+    problems: list[str] = []
+    if order.training.tracking.registers and runs:
+        uri, name = order.training.tracking.uri, order.training.dataset.name
+        registered = collect(problems, register_best, uri, runs, name)
+        rows |= {"registered": registered.describe()} if registered else {}
+    show_closing(rows)
     best = order.goals.best(study.get_trials(deepcopy=False))
     return SweepRun(
         run_id=parent.run_id,
@@ -100,7 +107,7 @@ def sweep(job: Job) -> SweepRun:
         best_values=dict(zip(order.goals.names, best.values, strict=True)) if best else {},
         trials=pd.read_csv(job.folder / TRIALS_FILE),
         tested=pd.DataFrame(tested),
-        waits=left_behind(begun),
+        waits=left_behind(begun) or (problems[0] if problems else None),
     )
 
 
@@ -171,9 +178,9 @@ def keep_results(this: RunningSweep) -> None:
         console.print(note, soft_wrap=True, markup=False)
 
 
-def confirm(this: RunningSweep) -> list[dict[str, float]]:
+def confirm(this: RunningSweep) -> tuple[list[dict[str, float]], list[str]]:
     """Train the winner again with seeds the search has not seen; return the test metrics of each (validation's where
-    the test split is sealed).
+    the test split is sealed), and their runs.
 
     That is a second, small study of the same kind, and so survives and is shared among machines just like the first.
     """
@@ -181,7 +188,7 @@ def confirm(this: RunningSweep) -> list[dict[str, float]]:
     best = order.goals.best(this.study.get_trials(deepcopy=False))
     wanted = settings.final_seeds
     if best is None or not wanted:
-        return []
+        return [], []
     first = order.training.seed + settings.seeds
     seeds = range(first, first + wanted)
     sealed = order.training.dataset.sealed
@@ -200,9 +207,10 @@ def confirm(this: RunningSweep) -> list[dict[str, float]]:
     chosen = order.space.values(best.params)
     run_workers(this, study, lock, work_order(this, study, goals, None, None, chosen))
     trials = [trial for trial in counted(study.get_trials(deepcopy=False)) if RESULT in trial.user_attrs]
-    results = [trial.user_attrs[RESULT] for trial in trials if trial.params[SEED] in seeds]
+    trials = [trial for trial in trials if trial.params[SEED] in seeds]
+    results = [trial.user_attrs[RESULT] for trial in trials]
     record_winner(this.parent, results)
-    return results
+    return results, [trial.user_attrs[RUN] for trial in trials]
 
 
 def work_order(

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cnnlab.errors import UsageError, one_line
 from cnnlab.tracking.reach import check_reachable
+from cnnlab.tracking.registry import MARK, registered_run
 from cnnlab.tracking.schema import SETTINGS_FILE, Metric, Tag, is_result
 from cnnlab.tracking.store import check_address, connect, settle, sqlite_file, told_errors
 
@@ -78,11 +79,13 @@ def find_run(
     besides: str | None = None,
 ) -> Run:
     """Return the run with the id `wanted`; for 'best' the finished one with the highest validation accuracy, for 'last'
-    the latest that has ended, however it did.
+    the latest that has ended, however it did, for 'mnist@champion' the one whose registered model has that alias.
 
     `dataset` and `model` narrow the choice of the best and the last; the last is none of the multirun `besides`. `key`
     is what the user has typed. Raises UsageError, naming the nearest runs, for an unknown id.
     """
+    if MARK in wanted:
+        return registered_run(client, wanted, key)
     if wanted == BEST:
         return _best_run(dataset, model, key)
     return _last_run(dataset, model, key, besides) if wanted == LAST else run_with_id(client, wanted, key)

@@ -160,6 +160,7 @@ def tracking_of(asked: Comparing, a: Run, client: mlflow.MlflowClient) -> Tracki
         run_name="compare a b",
         offline=False,
         log_model=False,
+        register=False,
         system_metrics=False,
         system_metrics_interval=5.0,
     )

@@ -34,6 +34,7 @@ OURS = {
     "seed": "the seeds are common to both sides: compare.seed",
     "tracking.uri": "give tracking.uri itself",
     "tracking.offline": "its runs are read again",
+    "tracking.register": "a comparison keeps no models",
 }
 # What is kept of a training beside its numbers, checkpoint and predictions costs time and is no part of the answer.
 LEAN = {"figures.enabled": False, "tracking.log_model": False, "tracking.system_metrics": False}
