@@ -82,8 +82,8 @@ def test_the_champion_answers_like_its_run_and_keeps_its_version(project, traine
         ("register.py", ("run=best", "name=a/b"), "name='a/b' is not allowed; name takes a name without / and :"),
         ("register.py", ("run=nothing",), "run='nothing' is unknown; allowed: a run's id, best or last"),
         (
-            "predict.py",
-            ("model=digits@champoin", "image=x.png"),
+            "export.py",
+            ("model=digits@champoin",),
             "run='digits@champoin' is unknown; allowed: digits@",
         ),
         ("evaluate.py", ("run=best", "model=digits@champion"), "model=digits@champion and run=best each name a "),
@@ -132,7 +132,7 @@ def test_a_run_becomes_champion_by_validation_alone_or_because_somebody_says_so(
     assert said.describe() == "digits version 3: models:/digits@champion, in place of version 4"
     client = mlflow.MlflowClient(uri)
     assert registry.registered_run(client, "digits@champion").info.run_id == blind.run_id
-    with pytest.raises(UsageError, match="keeps no model in MLflow to be registered"):
+    with pytest.raises(UsageError, match="keeps no model in MLflow: a trial"):
         registry.register(uri, client.create_run("0").info.run_id, "digits")
 
 
@@ -140,7 +140,7 @@ def test_a_run_becomes_champion_by_validation_alone_or_because_somebody_says_so(
 def test_a_training_and_a_sweep_register_what_they_have_found(tmp_path):
     trained = run(tmp_path, "train.py", *QUICK, "+trainer.limit_train_batches=2", "tracking.register=true")
     assert re.search(r"^registered +digits version 1: models:/digits@champion$", trained.stdout, re.MULTILINE)
-    searched = ("search=mlp", "sweep.n_trials=1", "sweep.final_seeds=2", "pruner=none", "tracking.register=true")
+    searched = ("search=mlp", "sweep.n_trials=1", "sweep.final_seeds=1", "pruner=none", "tracking.register=true")
     swept = run(tmp_path, "sweep.py", *QUICK, *searched)
     assert swept.returncode == 0, swept.stderr
     assert "digits version 2: models:/digits@champion, in place of version 1" in swept.stdout

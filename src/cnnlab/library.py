@@ -169,13 +169,13 @@ def export(*overrides: str, config_dir: Folder | None = None, folder: Folder | N
 
 
 def register(*overrides: str, config_dir: Folder | None = None, folder: Folder | None = None) -> Registered:
-    """Put a trained classifier into MLflow's registry, as `python register.py OVERRIDES` does; return what it is there."""
+    """Put a classifier into MLflow's registry, as `python register.py OVERRIDES` does; return what it is there."""
     with asked("register", overrides, config_dir, folder) as job:
         return registering.register(job)
 
 
 def load(run: str | None = None, *overrides: str, checkpoint: Folder | None = None) -> Model:
-    """Return the model of a tracked run (its id, the start of it, `best`, or `mnist@champion`), or of a checkpoint file.
+    """Return the model of a tracked run (its id or the start of it, `best`, `mnist@champion`), or of a checkpoint file.
 
     `overrides` are those of `python predict.py`: dataset=NAME to narrow `best`, tracking.uri=ADDRESS, or the settings
     that name a network of your own again.

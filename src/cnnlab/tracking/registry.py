@@ -106,8 +106,8 @@ def model_of(run: Run) -> str:
     outputs = run.outputs.model_outputs if run.outputs else []
     if not outputs:
         raise UsageError(
-            f"run={run.info.run_id} ({run.info.run_name}, {run.info.status}) keeps no model in MLflow to be registered, "
-            "as trials, and runs with tracking.log_model=false, do not; like=RUN_ID tracking.log_model=true trains it again"
+            f"run={run.info.run_id} ({run.info.run_name}, {run.info.status}) keeps no model in MLflow: a trial, "
+            "or trained with tracking.log_model=false; like=RUN_ID tracking.log_model=true trains it again"
         )
     return str(outputs[-1].model_id)
 
@@ -147,7 +147,7 @@ def _add_version(client: mlflow.MlflowClient, name: str, run: Run, model_id: str
 
 def _defense(client: mlflow.MlflowClient, name: str, version: str, alias: str, run: Run) -> str:
     """Return why a version keeps its alias from a run; nothing where the run is better."""
-    champion = client.get_run(client.get_model_version(name, version).run_id)
+    champion = client.get_run(client.get_model_version(name, version).run_id or "")
     theirs, ours = _on_validation(champion), _on_validation(run)
     if theirs is None or ours is None:
         return (
