@@ -16,7 +16,9 @@ from cnnlab.tracking.schema import Role, Tag
 numbers = itertools.count(1)
 
 
-def a_run(seed=0, accuracy=0.9, *, status="FINISHED", overrides="", metrics=None, data="", **tags) -> Facts:
+def a_run(
+    seed=0, accuracy=0.9, *, status="FINISHED", overrides="", metrics=None, data="", parameters=None, **tags
+) -> Facts:
     known = {
         "dataset": "mnist",
         "model": "dnn",
@@ -31,7 +33,8 @@ def a_run(seed=0, accuracy=0.9, *, status="FINISHED", overrides="", metrics=None
     number = next(numbers)
     found = {"test/acc": accuracy, "best/val/acc": accuracy + 0.01, "epochs": 5.0, "training_seconds": 10.0}
     merged = {key.replace("__", "."): value for key, value in (known | tags).items()}
-    return Facts(f"run{number}", "mnist", status, number, merged, found if metrics is None else metrics, data)
+    chosen = {"model.name": merged["model"], "seed": str(seed), **(parameters or {})}
+    return Facts(f"run{number}", "mnist", status, number, merged, found if metrics is None else metrics, data, chosen)
 
 
 def test_mean_and_sample_deviation_over_seeds():
@@ -109,6 +112,48 @@ class TestData:
         tested, sealed = a_run(1), a_run(1, metrics={"best/val/acc": 0.9})
         (row,) = make_rows([tested, sealed])
         assert row.run_ids == (tested.run_id,)
+
+
+class TestDiffering:
+    """Rows that look the same say in which settings they are not."""
+
+    def rows(self, *several, **tags):
+        return make_rows(
+            [
+                a_run(accuracy=0.9 - place / 100, settings=str(place), parameters=parameters, **tags)
+                for place, parameters in enumerate(several)
+            ]
+        )
+
+    def test_of_two_that_look_alike_each_has_its_own_values(self):
+        first, second = self.rows(
+            {"model.filters": "[16, 32]", "optimizer.lr": "0.010", "batch_size": "32", "dataset.root": "/a"},
+            {"model.filters": "[8, 16]", "optimizer.lr": "0.01", "batch_size": "32", "dataset.root": "/b"},
+        )
+        assert (first.differing, second.differing) == (("model.filters=[16,32]",), ("model.filters=[8,16]",))
+        shown = as_markdown([first, second], "", "", [], [])
+        assert "| differs in " in shown and "| `model.filters=[8,16]` " in shown
+        screen = as_table([first, second], "", [], [], 80)
+        assert "differs in\n" in screen and "model.filters=[16,32]" in screen
+
+    def test_a_section_of_another_name_stands_for_what_belongs_to_it(self):
+        sgd = {"optimizer.name": "sgd", "optimizer.lr": "0.1", "optimizer.momentum": "0.9"}
+        rows = self.rows(sgd, {"optimizer.name": "adam", "optimizer.lr": "0.001", "optimizer.betas": "[0.9, 0.999]"})
+        assert [row.differing for row in rows] == [("optimizer=sgd",), ("optimizer=adam",)]
+        slower = sgd | {"optimizer.lr": "0.01"}
+        rows = self.rows(sgd, slower, {"optimizer.name": "adam", "optimizer.lr": "0.001"})
+        assert rows[1].differing == ("optimizer=sgd", "optimizer.lr=0.01")
+
+    def test_what_was_so_before_it_could_be_chosen_is_no_difference(self):
+        old, new = self.rows({"batch_size": "32"}, {"batch_size": "64", "loss.name": "cross_entropy"})
+        assert (old.differing, new.differing) == (("batch_size=32",), ("batch_size=64",))
+
+    def test_rows_that_look_different_and_runs_that_kept_no_settings_say_nothing(self):
+        one, other = a_run(settings="a", parameters={"x": "1"}), a_run(settings="b", parameters={"x": "2"}, model="mlp")
+        assert [row.differing for row in make_rows([one, other])] == [(), ()]
+        shown = as_markdown(make_rows([one, other]), "", "", [], [])
+        assert "differs in" not in shown and "| recipe" not in shown and "| author" not in shown
+        assert "Author:" not in shown
 
 
 def test_a_row_that_mixes_versions_of_torch_or_processors_says_so():

@@ -16,7 +16,7 @@ from cnnlab.tracking.schema import Role, Tag, is_result
 
 @dataclass
 class Facts:
-    """One run: where and when, its tags, and those of its metrics that are numbers."""
+    """One run: where and when, its tags, those of its metrics that are numbers, and its settings."""
 
     run_id: str
     experiment: str
@@ -25,6 +25,7 @@ class Facts:
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     data: str = ""  # digest of the dataset; of one whose test split was never opened '' or that of the rest
+    settings: dict[str, str] = field(default_factory=dict)  # as the store has them: texts, by key
 
 
 @dataclass(frozen=True)
@@ -71,4 +72,5 @@ def facts(run: Run, experiments: dict[str, str]) -> Facts:
     digests = [item.dataset.digest for item in run.inputs.dataset_inputs] if run.inputs else []
     unsealed = [reading.data for reading in readings_of(run)] if Tag.SEALED in run.data.tags else []
     data = next(iter((*unsealed, *digests)), "")
-    return Facts(info.run_id, name, info.status, info.start_time, dict(run.data.tags), numbers, data)
+    known = dict(run.data.tags), numbers, data, dict(run.data.params)
+    return Facts(info.run_id, name, info.status, info.start_time, *known)

@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Sequence
 
-from cnnlab.report.leaderboard import Row, Spread
 from cnnlab.report.ledger import NOTE as CHANCE
+from cnnlab.report.rows import Row, Spread
 
 HEADINGS = (
     "",
@@ -16,6 +16,7 @@ HEADINGS = (
     "dataset",
     "model",
     "regularization",
+    "differs in",
     "parameters",
     "seeds",
     "test acc",
@@ -27,15 +28,19 @@ HEADINGS = (
     "reached",
 )
 NUMBERS = {"", "place", "parameters", "seeds", "test acc", "val acc", "epochs", "seconds"}
-NOTE = (
-    "Sorted by validation; rows without it are last, by name. Place: which of its dataset a row may have, as far as "
-    "paired t tests of validation on the seeds in common tell (Holm, 5 % over all pairs; at least 3 such seeds): rows "
-    "that share a place are not told apart; those of folds, which share images, are not tested. Mean ± half of "
-    "Student's 95 % interval over seeds or folds (of 3 seeds 2.5 sample standard deviations, of 5 seeds 1.2), on the "
-    "test split and, for the same checkpoints, on validation; epochs and training seconds are means. Author: the test "
-    "accuracy the recipe's author reported (val: validation accuracy; goal: one set here). Reached: our mean is at "
-    "least that, within two of our standard deviations (a goal: without them)."
-)
+# What is said below the table, each beside the column that it is about.
+NOTES = {
+    "": "Sorted by validation; rows without it are last, by name.",
+    "differs in": "Differs in: the settings that tell a row from others that look like it.",
+    "place": "Place: which of its dataset a row may have, as far as paired t tests of validation on the seeds in "
+    "common tell (Holm, 5 % over all pairs; at least 3 such seeds): rows that share a place are not told apart; those "
+    "of folds, which share images, are not tested.",
+    "seeds": "Mean ± half of Student's 95 % interval over seeds or folds (of 3 seeds 2.5 sample standard deviations, "
+    "of 5 seeds 1.2), on the test split and, for the same checkpoints, on validation; epochs and training seconds are "
+    "means.",
+    "author": "Author: the test accuracy the recipe's author reported (val: validation accuracy; goal: one set here). "
+    "Reached: our mean is at least that, within two of our standard deviations (a goal: without them).",
+}
 
 
 def as_markdown(
@@ -45,17 +50,18 @@ def as_markdown(
     lines = ["# Results", "", f"Written by `{origin}`, not by hand: {selection}.", ""]
     if not rows:
         return "\n".join([*lines, "No runs.", ""])
-    table = [HEADINGS, *([str(number), *cells(row)] for number, row in enumerate(rows, start=1))]
-    widths = [max(3, *(len(line[column]) for line in table)) for column in range(len(HEADINGS))]
+    table = filled(rows)
+    headings = table[0]
+    widths = [max(3, *(len(line[column]) for line in table)) for column in range(len(headings))]
     for place, line in enumerate(table):
-        lines.append("| " + " | ".join(_padded(*cell) for cell in zip(line, HEADINGS, widths, strict=True)) + " |")
+        lines.append("| " + " | ".join(_padded(*cell) for cell in zip(line, headings, widths, strict=True)) + " |")
         if place == 0:
             rules = (
                 "-" * (width - 1) + (":" if name in NUMBERS else "-")
-                for name, width in zip(HEADINGS, widths, strict=True)
+                for name, width in zip(headings, widths, strict=True)
             )
             lines.append("| " + " | ".join(rules) + " |")
-    lines += ["", NOTE, "", "Commands:", ""]
+    lines += ["", note(headings), "", "Commands:", ""]
     lines += [f"{number}. `{row.command}`" for number, row in enumerate(rows, start=1)]
     if differing := mixed(rows):
         lines += ["", *differing]
@@ -64,6 +70,18 @@ def as_markdown(
     if ledger:
         lines += ["", "Ledger of the test splits:", "", *(f"- {line}" for line in ledger), "", CHANCE]
     return "\n".join([*lines, ""])
+
+
+def filled(rows: Sequence[Row]) -> list[list[str]]:
+    """Return headings and rows as people read them, without the columns in which no row has anything."""
+    whole = [list(HEADINGS), *([str(number), *cells(row)] for number, row in enumerate(rows, start=1))]
+    kept = [column for column in range(len(HEADINGS)) if any(line[column] for line in whole[1:])]
+    return [[line[column] for column in kept] for line in whole]
+
+
+def note(headings: Sequence[str]) -> str:
+    """Return what is to be known of a table with these columns."""
+    return " ".join(text for heading, text in NOTES.items() if heading in headings)
 
 
 def mixed(rows: Sequence[Row]) -> list[str]:
@@ -90,6 +108,7 @@ def as_csv(rows: Sequence[Row]) -> str:
             "reached",
             "places",
             "mixed",
+            "differing",
             "command",
             "run_ids",
         ]
@@ -112,6 +131,7 @@ def as_csv(rows: Sequence[Row]) -> str:
                 reached,
                 place(row),
                 "; ".join(row.mixed),
+                " ".join(row.differing),
                 row.command,
                 " ".join(row.run_ids),
             ]
@@ -127,6 +147,7 @@ def cells(row: Row) -> list[str]:
         row.dataset,
         row.model,
         row.regularization,
+        f"`{' '.join(row.differing)}`".replace("|", "\\|") if row.differing else "",
         "" if row.parameters is None else f"{row.parameters:,}",
         row.trainings,
         _accuracy(row.test_accuracy),
