@@ -101,6 +101,7 @@ def evaluate(job: Job) -> dict[str, float]:
             split=split,
             history={} if several else saved.history,
             best_epoch=saved.epoch,
+            signature=f"{data.name}, {who}",
         )
         for note in draw_all(job.folder / "figures", settings.figures, subject):
             console.print(note, soft_wrap=True)

@@ -69,7 +69,8 @@ def predict(job: Job) -> Answers:
 
     console.print(probability_table(list(found), probabilities, saved.class_names))
     tell_what_was_done(seen, settings)
-    for picture in draw(job.folder, list(found), images, probabilities, saved.class_names):
+    source = f"run {saved.run_id}" if saved.run_id else str(saved.checkpoint)
+    for picture in draw(job.folder, list(found), images, probabilities, saved.class_names, source):
         console.print(f"picture: {picture}", soft_wrap=True)
     if len(paths) > 1:
         console.print(
@@ -210,12 +211,12 @@ def probability_table(paths: list[Path], probabilities: Tensor, class_names: tup
 
 
 def draw(
-    folder: Path, paths: list[Path], images: Tensor, probabilities: Tensor, class_names: tuple[str, ...]
+    folder: Path, paths: list[Path], images: Tensor, probabilities: Tensor, class_names: tuple[str, ...], source: str
 ) -> list[Path]:
-    """Draw the images, as the network saw them, beside their probabilities; ten to a picture."""
+    """Draw the images, as the network saw them, beside their probabilities, ten to a picture with its `source`."""
     files = [path.name for path in paths]
     pictures = []
-    with lettering([*class_names, *files]) as (texts, notes):
+    with lettering([*class_names, *files], source) as (texts, notes):
         names, titles = texts[: len(class_names)], texts[len(class_names) :]
         for start in range(0, len(paths), PER_PICTURE):
             part = slice(start, start + PER_PICTURE)

@@ -251,6 +251,7 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
             split="validation" if data.sealed else "test",
             history=history,
             best_epoch=best_epoch,
+            signature=f"{plan.settings.tracking.run_name} on {data.name}, run {run.run_id[:8]}",
         )
         folder = result.folder / "figures"
         for note in draw_all(folder, plan.settings.figures, subject):

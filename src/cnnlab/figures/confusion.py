@@ -11,7 +11,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from cnnlab.figures.canvas import RIGHT, WRONG, FloatArray, new_figure, save
+from cnnlab.figures.canvas import RIGHT, WRONG, FloatArray, new_figure, save, width_of
 from cnnlab.metrics import Predictions
 
 MOST_WITH_COUNTS = 20  # classes whose counts can still be read in their cells
@@ -61,7 +61,7 @@ def _with_counts(path: Path, counts: NDArray[np.int64], shares: FloatArray, name
     matrix, bars = figure.subplots(1, 2, width_ratios=[side, 1.6], gridspec_kw={"wspace": 0.06})
     _matrix(matrix, shares, title)
     places = range(len(names))
-    long = max(map(len, names)) > 3
+    long = max(map(width_of, names)) > 3
     matrix.set_xticks(places, names, rotation=40 if long else 0, ha="right" if long else "center")
     matrix.set_yticks(places, names)
     size = 10 if counts.max() < 10_000 else 8

@@ -41,13 +41,20 @@ def _draw(path: Path, history: History, tested: int, first_epoch: int) -> Path:
         _mark(axes, history, measure, tested, first_epoch)
         axes.set_title(title)
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xticks(epoch_ticks(first_epoch, last))
         if last == first_epoch:
             axes.set_xlim(last - 1, last + 1)
         axes.grid(alpha=0.25)
         axes.legend(framealpha=0.85, edgecolor="none")
     figure.subplots_adjust(wspace=0.18)
     return save(figure, path)
+
+
+def epoch_ticks(first: int, last: int) -> list[int]:
+    """Return which epochs are named on an axis: whole ones that were trained, no 0."""
+    ticks = MaxNLocator(integer=True, min_n_ticks=1).tick_values(first, last)
+    named = [round(tick) for tick in ticks if first <= tick <= last]
+    return named if first in named or last - first > 12 else [first, *named]
 
 
 def _mark(axes: Axes, history: History, measure: str, tested: int, first_epoch: int) -> None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 from torch import nn
 
-from cnnlab.figures.canvas import STYLE, new_figure, save
+from cnnlab.figures.canvas import STYLE, cut, new_figure, save, signature
 from cnnlab.figures.fonts import families_for
 from cnnlab.models import parameter_count
 from cnnlab.models.structure import Part, parts
@@ -37,7 +37,7 @@ def draw_network(folder: Path, network: nn.Module, input_shape: tuple[int, int, 
     columns = max(1, min(MOST_COLUMNS, len(cards) // FEWEST_ROWS))
     rows = -(-len(cards) // columns)
     width, height = (count * (CARD[axis] + GAP[axis]) - GAP[axis] for axis, count in enumerate((columns, rows)))
-    families, _ = families_for(text for kind, name, *_ in cards for text in (kind, name))
+    families, _ = families_for([signature(), *(text for kind, name, *_ in cards for text in (kind, name))])
     with matplotlib.rc_context({**STYLE, "font.family": families}):
         figure = new_figure(width, height)
         axes = figure.add_axes((0, 0, 1, 1))
@@ -79,7 +79,7 @@ def card(part: Part) -> tuple[str, str, str, str]:
         size = f"{count:,}" if count else ""
     # Our networks keep all layers in one `layers`, which says nothing on every card.
     name = part.name.removeprefix("layers.")
-    return _cut_end(heading, LONGEST_KIND), name, f"{by(part.shape)}\n{size}", color
+    return cut(heading, LONGEST_KIND), name, f"{by(part.shape)}\n{size}", color
 
 
 def details(layer: nn.Module) -> str:
@@ -141,7 +141,3 @@ def draw_arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float],
     horizontal, vertical = zip(*points, strict=True)
     axes.plot(horizontal, vertical, color=LINE, lw=1.2, ls="-" if direct else ":", clip_on=False)
     axes.plot(right, head - 0.035, marker="v", color=LINE, ms=5, clip_on=False)
-
-
-def _cut_end(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"

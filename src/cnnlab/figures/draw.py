@@ -26,7 +26,8 @@ class Subject:
     """What is drawn: a network, a split with what the network says of it, and how it was trained.
 
     `images` are the split's, uint8 [N, C, H, W], in the order of the predictions, which are None where no split was
-    measured. An empty history draws no curves; an ensemble has neither a history nor one network.
+    measured. An empty history draws no curves; an ensemble has neither a history nor one network. Every picture
+    carries the `signature`, which names the run.
     """
 
     scaling: nn.Module
@@ -37,6 +38,7 @@ class Subject:
     split: str
     history: History
     best_epoch: int
+    signature: str = ""
 
 
 def draw_all(folder: Path, settings: Figures, subject: Subject) -> list[str]:
@@ -45,7 +47,7 @@ def draw_all(folder: Path, settings: Figures, subject: Subject) -> list[str]:
     channels, height, width = images.shape[1:]
     input_shape = channels, height, width
     folder.mkdir(parents=True, exist_ok=True)
-    with lettering(subject.class_names) as (names, notes):
+    with lettering(subject.class_names, subject.signature) as (names, notes):
         draw_learning_curves(folder, subject.history, subject.best_epoch, settings.skip_epochs)
         if network is not None:
             draw_filters(folder, network, input_shape)
@@ -58,11 +60,11 @@ def draw_all(folder: Path, settings: Figures, subject: Subject) -> list[str]:
             title = f"true: {true}, predicted: {predicted}"
             if network is not None:
                 draw_feature_maps(folder, subject.scaling, network, images[sample], title)
+        if settings.diagram and network is not None:
+            draw_network(folder, network, input_shape)
     if predictions is None:
         notes = [*notes, "no pictures of predictions: no split was measured"]
     else:
         write_confusion(folder, predictions, subject.class_names)
         write_classes(folder, predictions, subject.class_names)
-    if settings.diagram and network is not None:
-        draw_network(folder, network, input_shape)
     return notes

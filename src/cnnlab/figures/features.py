@@ -13,17 +13,25 @@ from cnnlab.models.layers import ACTIVATIONS
 from cnnlab.models.summary import evaluating
 
 MOST_FILTERS = 64
+MOST_UNITS = 8  # of a dense layer
 MOST_MAPS = 16  # of one layer
 MOST_LAYERS = 12
 
 
 def draw_filters(folder: Path, network: nn.Module, input_shape: tuple[int, int, int]) -> Path | None:
-    """Draw the kernels of the first layer; None where its weights are no images of the input's channels."""
+    """Draw the kernels of the first layer; None where its weights are no images of the input's channels.
+
+    Of a dense layer, whose units have a weight a pixel and mostly keep the noise they began with, the few that vary
+    least from pixel to pixel: a picture can be seen in those.
+    """
     kernels = _first_kernels(network, input_shape)
     if kernels is None:
         return None
-    shown = kernels[:MOST_FILTERS]
-    columns = min(8, len(shown))
+    shown, what = kernels[:MOST_FILTERS], f"{min(len(kernels), MOST_FILTERS)} of {len(kernels)} filters"
+    if dense := tuple(kernels.shape[2:]) == tuple(input_shape[1:]):
+        shown = kernels[_roughness(kernels).argsort(stable=True)[:MOST_UNITS]]
+        what = f"the {len(shown)} smoothest of {len(kernels)} units"
+    columns = min(MOST_UNITS // 2 if dense else 8, len(shown))
     if shown.shape[1] == 3:  # colour: every filter stretched to its own range
         low, high = shown.amin((1, 2, 3), keepdim=True), shown.amax((1, 2, 3), keepdim=True)
         sheet = tiles(((shown - low) / (high - low).clamp(min=1e-12)).permute(0, 2, 3, 1).numpy(), columns, 1.0)
@@ -33,15 +41,22 @@ def draw_filters(folder: Path, network: nn.Module, input_shape: tuple[int, int, 
         limit = float(np.abs(weights).max()) or 1.0
         sheet, how = tiles(weights, columns, np.nan), f"red above 0, blue below, full colour at ±{limit:.2g}"
     rows = -(-len(shown) // columns)
-    figure = new_figure(1.0 * columns, 1.0 * rows + 0.5)
+    side = 1.6 if dense else 1.0
+    figure = new_figure(side * columns, side * rows + 0.5)
     axes = figure.subplots()
     if limit is None:
-        axes.imshow(sheet)
+        axes.imshow(sheet, interpolation="nearest")
     else:
-        axes.imshow(sheet, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        axes.imshow(sheet, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     bare(axes)
-    axes.set_title(f"first layer: {len(shown)} of {len(kernels)} filters\n{how}", fontsize=9)
+    axes.set_title(f"first layer: {what}\n{how}", fontsize=9)
     return save(figure, folder / "filters.png")
+
+
+def _roughness(kernels: Tensor) -> Tensor:
+    """Return how much the weights [N, C, H, W] change from a pixel to the next, as a share of their size: [N]."""
+    changes = kernels.diff(dim=2).square().mean((1, 2, 3)) + kernels.diff(dim=3).square().mean((1, 2, 3))
+    return changes / kernels.square().mean((1, 2, 3)).clamp(min=1e-12)
 
 
 def draw_feature_maps(folder: Path, scaling: nn.Module, network: nn.Module, image: Tensor, title: str) -> Path | None:

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from cnnlab.data.rows import Images
-from cnnlab.figures.canvas import QUIET, RIGHT, WRONG, new_figure, save, show_image
+from cnnlab.figures.canvas import QUIET, RIGHT, WRONG, new_figure, save, show_image, width_of
 from cnnlab.metrics import Predictions
 
 MOST_BARS = 10  # classes beside one image; of more, the most probable ones
@@ -29,7 +29,7 @@ def draw_mistakes(folder: Path, images: Images, predictions: Predictions, names:
         return save(figure, path)
     columns = min(6, len(positions))
     rows = -(-len(positions) // columns)
-    width = 1.9 if max(map(len, names)) <= 14 else 2.4
+    width = 1.9 if max(map(width_of, names)) <= 14 else 2.4
     figure = new_figure(width * columns, 2.15 * rows + 0.5)
     grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"hspace": 0.45, "wspace": 0.15})
     for axes in grid.flat[len(positions) :]:
@@ -73,7 +73,7 @@ def draw_probabilities(
     pairs = 2 if len(images) > 1 else 1
     rows = -(-len(images) // pairs)
     # Inches: the image, room for the names, the bars, room for their numbers.
-    beside, above = 0.085 * max(map(len, names)), 0.08 * max(map(len, titles))
+    beside, above = 0.085 * max(map(width_of, names)), 0.08 * max(map(width_of, titles))
     widths = [1.6, 0.55 + beside + max(0.0, above - 1.5), 2.1, 0.8]
     height = max(1.8, 0.9 + 0.19 * bars)
     figure = new_figure(sum(widths) * pairs, height * rows)

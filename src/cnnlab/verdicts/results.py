@@ -113,7 +113,8 @@ def draw(judged: Judged, images: Images | None) -> bool:
     if images is None or judged.data is None or not count or not images.more_a + images.more_b:
         return False
     split = judged.data.train_images if judged.asked.metric.startswith(VALIDATION) else judged.data.test_images
-    with lettering(judged.data.class_names) as (names, _):
+    signature = f"A: {judged.asked.a}, B: {judged.asked.b}"
+    with lettering(judged.data.class_names, signature) as (names, _):
         draw_flips(judged.folder / FLIPS_FILE, split, images, names, count)
     judged.parent.log_file(judged.folder / FLIPS_FILE)
     return True
