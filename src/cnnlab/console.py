@@ -40,6 +40,11 @@ console = HidingConsole(
 )
 
 
+def say(text: str) -> None:
+    """Print a sentence: on a terminal wrapped between words, in a pipe one line however long it is."""
+    console.print(text, soft_wrap=not console.is_terminal, markup=False)
+
+
 class EpochLines:
     """Prints one line an epoch, on terminals and in pipes alike: it stays when the bar is gone."""
 
@@ -83,7 +88,8 @@ class EpochCount(pl.Callback):
 class EpochBar(pl.Callback):
     """A live bar of the current epoch with the loss and accuracy so far, redrawn ten times a second at most.
 
-    Reading the sums waits for the device, so they are read when the bar is drawn and not at every step.
+    Beside it the time that this epoch still takes, and that of all at most: early stopping may end them before. Reading
+    the sums waits for the device, so they are read when the bar is drawn and not at every step.
     """
 
     SECONDS = 0.1
@@ -91,21 +97,26 @@ class EpochBar(pl.Callback):
     def __init__(self) -> None:
         self.progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=12),  # all of it fits into 80 columns
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[metrics]}"),
+            TextColumn("{task.fields[left]}"),
             console=console,
             transient=True,
         )
         self.drawn = 0.0
+        self.began: tuple[float, int] | None = None  # when, and with which epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         for task in self.progress.task_ids:
             self.progress.remove_task(task)
-        self.progress.add_task(f"epoch {trainer.current_epoch + 1}", total=trainer.num_training_batches, metrics="")
+        self.began = self.began or (time.monotonic(), trainer.current_epoch)
+        of = f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
+        name = f"epoch {trainer.current_epoch + 1}{of}"
+        self.progress.add_task(name, total=trainer.num_training_batches, metrics="", left="")
         self.progress.start()
 
     def on_train_batch_end(
@@ -117,8 +128,24 @@ class EpochBar(pl.Callback):
         self.drawn = now
         sums = pl_module.train_sums
         assert isinstance(sums, EpochSums)
-        metrics = f"loss {float(sums.loss / sums.images):.4f}  acc {float(sums.correct / sums.images):.4f}"
-        self.progress.update(self.progress.task_ids[0], completed=batch_idx + 1, metrics=metrics)
+        metrics = f"loss {float(sums.loss / sums.images):.4f} acc {float(sums.correct / sums.images):.4f}"
+        done = batch_idx + 1
+        left = self.left(trainer, done)
+        self.progress.update(self.progress.task_ids[0], completed=done, metrics=metrics, left=left)
+
+    def left(self, trainer: pl.Trainer, batches: int) -> str:
+        """Return how long all epochs will still take at most, once a whole one tells."""
+        if self.began is None or (trainer.max_epochs or 0) <= 0:
+            return ""
+        started, first = self.began
+        done = trainer.current_epoch - first + batches / max(1, float(trainer.num_training_batches))
+        if done < 1:
+            return ""
+        assert trainer.max_epochs is not None
+        seconds = (time.monotonic() - started) / done * (trainer.max_epochs - first - done)
+        if seconds < 90:
+            return f"≤ {seconds:.0f} s"
+        return f"≤ {seconds / 60:.0f} min" if seconds < 5400 else f"≤ {seconds / 3600:.1f} h"
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.progress.stop()

@@ -76,11 +76,13 @@ def test_the_run_keeps_table_plots_and_winner(swept):
     client = tracked(folder)
     assert {item.path for item in client.list_artifacts(parent.info.run_id)} == {"trials.csv", "plots", "experiment"}
     plots = {item.path for item in client.list_artifacts(parent.info.run_id, "plots")}
-    names = ("history", "importances", "parallel_coordinate", "slice", "contour", "intermediate_values")
-    assert plots == {"plots/plots.html", *(f"plots/{name}.png" for name in names)}
+    names = ("history", "importances", "parallel_coordinate", "slice", "pairs", "intermediate_values")
+    tables = {"plots/plots.html", "plots/importances.csv"}
+    assert plots == tables | {f"plots/{name}.png" for name in names}
     page = (output / "plots" / "plots.html").read_text()
     # Five trials are too few for importances: a sentence stands there.
-    assert page.count("Plotly.newPlot(") >= len(names) - 1 and "fewer than 10" in page
+    assert page.count("Plotly.newPlot(") >= len(names) - 2 and "fewer than 10" in page
+    assert "python train.py --config-dir" in page
     rows = list(csv.DictReader((output / "trials.csv").open()))
     study = study_in(folder)
     assert [row["state"] for row in rows] == [trial.state.name.lower() for trial in study.get_trials()]

@@ -1,124 +1,81 @@
-"""Optuna's plots of a study, as pictures and as one interactive page."""
+"""The plots of a study, as pictures and as one interactive page."""
 
 from __future__ import annotations
 
-import importlib.util
+import csv
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 
-import matplotlib
 import optuna
 from optuna.trial import TrialState
 
 from cnnlab.errors import one_line
+from cnnlab.figures.canvas import lettering
+from cnnlab.sweeps import pictures
 from cnnlab.sweeps.goals import Goals
+from cnnlab.sweeps.page import write_page
+from cnnlab.sweeps.shown import MOST, Shown, shown
 
-Target = dict[str, Callable[[optuna.trial.FrozenTrial], float]]
-MOST = 4  # parameters in a contour plot: its panels grow with their square
-ENOUGH = 10  # complete trials below which an importance is chance
+IMPORTANCES_FILE = "importances.csv"
 
 
-def draw(study: optuna.Study, goals: Goals, folder: Path) -> list[str]:
-    """Write NAME.png and plots.html into `folder`; return one line for each plot that could not be drawn."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+def draw(study: optuna.Study, goals: Goals, folder: Path, commands: Mapping[str, str] | None = None) -> list[str]:
+    """Write NAME.png, importances.csv and plots.html into `folder`; return a line for each plot that was not drawn.
 
+    `commands` are shown on the page, by what they do.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if complete(study) < 2:
-        return [f"plots need two complete trials, the study has {complete(study)}"]
-    import optuna.visualization.matplotlib as pictures
-
+    seen = shown(study, goals)
+    if len(seen.points) < 2:
+        return [f"plots need two trials that reached something, the study has {len(seen.points)}"]
     notes = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if complete(study) < ENOUGH:
-            _draw_refusal(folder / "importances.png", study)
-        for name, plot in plots(study, goals, pictures):
-            try:
-                plot()
-                figure = pyplot.gcf()
-                figure.set_size_inches(*(14, 12) if name == "contour" else (11, 6))
-                figure.text(0.01, -0.02, footnote(study), fontsize=11, va="top")
-                pyplot.savefig(folder / f"{name}.png", dpi=100, bbox_inches="tight")
-            except (ValueError, RuntimeError, ImportError) as error:
-                notes.append(f"plot {name} could not be drawn: {one_line(error)}")
-            finally:
-                pyplot.close("all")
-        notes += _page(study, goals, folder / "plots.html")
+        importances = seen.importances()
+        write_importances(folder / IMPORTANCES_FILE, seen, importances)
+        texts = [seen.name, seen.metric, *seen.distributions]
+        with lettering(texts, f"sweep {seen.name}: {seen.footnote()}"):
+            for name, plot in plots(study, goals, seen, importances):
+                try:
+                    plot(folder / f"{name}.png")
+                except (ValueError, RuntimeError) as error:
+                    notes.append(f"plot {name} could not be drawn: {one_line(error)}")
+        notes += write_page(folder / "plots.html", study, goals, seen, importances, commands or {})
     return notes
 
 
-def plots(study: optuna.Study, goals: Goals, library: ModuleType) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield name and drawing function of every plot that suits the study; `library` is one of Optuna's two."""
-    first: Target = {} if goals.single else {"target": lambda trial: trial.values[0]}
-    named: dict[str, object] = {**first, "target_name": goals.metric}
-    yield "history", lambda: library.plot_optimization_history(study, **named)
-    if complete(study) >= ENOUGH:
-        yield "importances", lambda: library.plot_param_importances(study, **named)
-    yield "parallel_coordinate", lambda: library.plot_parallel_coordinate(study, **named)
-    yield "slice", lambda: library.plot_slice(study, **named)
-    if len(names := important(study, first)) > 1:
-        yield "contour", lambda: library.plot_contour(study, params=names, **named)
+def plots(
+    study: optuna.Study, goals: Goals, seen: Shown, importances: Mapping[str, float]
+) -> Iterator[tuple[str, Callable[[Path], object]]]:
+    """Yield name and drawing function of every picture that suits the study."""
+    yield "history", lambda path: pictures.draw_history(path, seen)
+    yield "importances", lambda path: pictures.draw_importances(path, seen, importances)
+    if seen.varied:
+        yield "parallel_coordinate", lambda path: pictures.draw_parallel(path, seen)
+        yield "slice", lambda path: pictures.draw_slices(path, seen)
+    if len(names := important(seen, importances)) > 1:
+        yield "pairs", lambda path: pictures.draw_pairs(path, seen, names)
     if goals.single:
-        yield "intermediate_values", lambda: library.plot_intermediate_values(study)
+        if any(point.reports for point in seen.points):
+            yield "intermediate_values", lambda path: pictures.draw_reports(path, seen)
     else:
-        yield "pareto_front", lambda: library.plot_pareto_front(study, target_names=list(goals.names))
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        best = {trial.number for trial in study.best_trials}
+        front = {place for place, trial in enumerate(trials) if trial.number in best}
+        reached = [trial.values for trial in trials]
+        yield "pareto_front", lambda path: pictures.draw_front(path, seen.name, goals.names, reached, front)
 
 
-def important(study: optuna.Study, target: Target) -> list[str]:
-    """Return the parameters that matter most, as far as that can be told, at most as many as a contour plot holds."""
-    seen: dict[str, set[object]] = {}
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        for name, value in trial.params.items():
-            seen.setdefault(name, set()).add(value)
-    names = [name for name, values in seen.items() if len(values) > 1]  # a single value draws an empty panel
-    if complete(study) >= ENOUGH:
-        with suppress(ValueError, RuntimeError):  # all values the same
-            names = list(optuna.importance.get_param_importances(study, target=target.get("target")))
-    return names[:MOST]
+def important(seen: Shown, importances: Mapping[str, float]) -> list[str]:
+    """Return the parameters that matter most, as far as that can be told, at most as many as are drawn in pairs."""
+    varied = seen.varied
+    return [name for name in (importances or varied) if name in varied][:MOST]
 
 
-def complete(study: optuna.Study) -> int:
-    """Return how many trials ran to their end."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-
-
-def footnote(study: optuna.Study) -> str:
-    """Return the line below every plot: how many trials it shows, and whether they are few."""
-    count, pruned = complete(study), len(study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)))
-    line = f"n = {count} complete trials" + (f", {pruned} pruned" if pruned else "")
-    return line if count >= ENOUGH else f"{line}: fewer than {ENOUGH}, differences may be chance"
-
-
-def _draw_refusal(file: Path, study: optuna.Study) -> None:
-    """Write a picture that says why there are no importances; one of an earlier look may lie there."""
-    from matplotlib import pyplot
-
-    figure = pyplot.figure(figsize=(11, 2))
-    text = f"The importance of parameters takes {ENOUGH} complete trials; this study has {complete(study)}."
-    figure.text(0.5, 0.5, text, fontsize=13, ha="center", va="center")
-    figure.savefig(file, dpi=100)
-    pyplot.close(figure)
-
-
-def _page(study: optuna.Study, goals: Goals, file: Path) -> list[str]:
-    """Write all plots as one page that needs no network: the script is in it, once."""
-    if importlib.util.find_spec("plotly") is None:
-        return ["plots.html needs plotly: pip install 'cnnlab[sweep]'"]
-    import optuna.visualization as interactive
-    from plotly.io import to_html
-
-    parts: list[str] = []
-    notes = []
-    for name, plot in plots(study, goals, interactive):
-        try:
-            parts.append(to_html(plot(), full_html=False, include_plotlyjs=not parts))
-            parts.append(f"<p>{footnote(study)}</p>")
-        except (ValueError, RuntimeError, ImportError) as error:
-            notes.append(f"plot {name} of plots.html could not be drawn: {one_line(error)}")
-    title = f"<title>{study.study_name}</title>"
-    file.write_text(f"<!doctype html><meta charset='utf-8'>{title}\n" + "\n".join(parts), encoding="utf-8")
-    return notes
+def write_importances(file: Path, seen: Shown, importances: Mapping[str, float]) -> None:
+    """Write a row a parameter, the most important first, each with the number of trials that tell so."""
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(["parameter", "importance", "trials"])
+        table.writerows([name, f"{value:.4f}", len(seen.points)] for name, value in importances.items())

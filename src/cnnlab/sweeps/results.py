@@ -57,8 +57,13 @@ class SweepRun:
     waits: str | None = None  # what of its runs no server has yet
 
 
-def summarize(order: Order, study: optuna.Study, parent: TrackedRun, folder: Path) -> list[str]:
-    """Write table, plots and the winner into the folder and the MLflow run; return what could not be drawn."""
+def summarize(
+    order: Order, study: optuna.Study, parent: TrackedRun, folder: Path, commands: Mapping[str, str]
+) -> list[str]:
+    """Write table, plots and the winner into the folder and the MLflow run; return what could not be drawn.
+
+    `commands`, by what they do, go on from here.
+    """
     trials = study.get_trials(deepcopy=False)
     tallied, goals = tally(trials), order.goals
     write_table(study, goals, order.space, folder / TRIALS_FILE)
@@ -79,7 +84,7 @@ def summarize(order: Order, study: optuna.Study, parent: TrackedRun, folder: Pat
     file = folder / "experiment" / "best.yaml"
     write_experiment(order.configurations, order.job, values, title, file)
     parent.log_file(file, "experiment")
-    notes = draw(study, goals, folder / "plots")
+    notes = draw(study, goals, folder / "plots", commands)
     parent.log_folder(folder / "plots", "plots")
     return notes
 

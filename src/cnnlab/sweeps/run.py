@@ -14,18 +14,20 @@ from omegaconf import OmegaConf
 
 from cnnlab import process
 from cnnlab.beginning import settings_tags
-from cnnlab.console import console, show_closing
+from cnnlab.console import say, show_closing
 from cnnlab.errors import UsageError, collect
 from cnnlab.fused.fitting import at_once
 from cnnlab.job import Job
 from cnnlab.own_path import written
 from cnnlab.settings.sweep import Search, WorkerOrder
 from cnnlab.signals import Interruption, deferred
+from cnnlab.start import typed
+from cnnlab.sweeps.dashboard import describe, link_trials, name_goals
 from cnnlab.sweeps.first import queue_first
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.order import Order, read_order
 from cnnlab.sweeps.repeat import training_overrides, with_options
-from cnnlab.sweeps.results import TRIALS_FILE, SweepRun, closing_rows, record_winner, summarize
+from cnnlab.sweeps.results import TRIALS_FILE, SweepRun, best_again, closing_rows, record_winner, summarize
 from cnnlab.sweeps.storage import PARENT_RUN, RUN, SEED, StudyLock, hidden
 from cnnlab.sweeps.study import (
     REASON,
@@ -45,6 +47,7 @@ from cnnlab.tracking.registry import register_best
 from cnnlab.tracking.run import TrackedRun, create_run, open_run
 from cnnlab.tracking.schema import SEARCH, Metric, Role, Tag
 from cnnlab.tracking.stale import tell_stale_runs
+from cnnlab.tracking.store import page_of
 
 POLL = 0.5  # seconds between two looks at the study
 
@@ -59,6 +62,11 @@ class RunningSweep:
     parent: TrackedRun
     folder: Path
     new: bool
+
+    def page(self, run_id: str) -> str:
+        """Return the address of a run of the sweep in MLflow's pages."""
+        told = page_of(self.order.training.tracking.uri, self.parent.experiment_id, run_id)
+        return told[told.index("http") :]
 
 
 def sweep(job: Job) -> SweepRun:
@@ -76,9 +84,11 @@ def sweep(job: Job) -> SweepRun:
     new = check_definition(study, lock, order.definition())
     with needs_database(settings.storage), open_parent(order, study, lock) as parent:
         this = RunningSweep(order, study, lock, parent, job.folder, new)
+        name_goals(study, order.goals.names)
         requeue_dead(study, lock, settings.retries)
         tell_stale_runs(order.training.tracking.uri)
         introduce(this)
+        describe(study, order.goals, {"The sweep in MLflow": this.page(parent.run_id)}, {})
         with lock.held():
             queue_first(study, order.first)
         try:
@@ -150,17 +160,16 @@ def introduce(this: RunningSweep) -> None:
     order, settings = this.order, this.order.settings
     for parameter in order.space:
         where = f", {parameter.condition} alone" if parameter.needs else ""
-        console.print(f"{parameter.key}: {parameter.grammar}{where}", soft_wrap=True)
+        say(f"{parameter.key}: {parameter.grammar}{where}")
     for note in order.notes:
-        console.print(note, soft_wrap=True)
+        say(note)
     done = tally(this.study.get_trials(deepcopy=False))["ended"]
     state = "new study" if this.new else f"continues with {done} of {settings.n_trials} trials"
     threads = order.training.threads or process.share_of_cores(settings.n_workers)
-    console.print(
+    say(
         f"{this.study.study_name}: {state}, {settings.n_workers} workers, CPU threads of each: {threads}, "
         f"{hidden(settings.storage)}; "
-        f"run {this.parent.run_id}",
-        soft_wrap=True,
+        f"run {this.parent.run_id}"
     )
 
 
@@ -174,8 +183,14 @@ def search(this: RunningSweep) -> None:
 
 def keep_results(this: RunningSweep) -> None:
     """Write table, plots and the winner into the folder and the MLflow run, whatever state the study is in."""
-    for note in summarize(this.order, this.study, this.parent, this.folder):
-        console.print(note, soft_wrap=True, markup=False)
+    link_trials(this.study, this.page)
+    commands = {"go on with the sweep": command_of(this.order)}
+    if this.order.goals.best(this.study.get_trials(deepcopy=False)) is not None:
+        again = best_again(this.folder, this.order.job.own_folder)
+        commands = {"train the best once more": f"{typed('train')} {again}", **commands}
+    describe(this.study, this.order.goals, {"The sweep in MLflow": this.page(this.parent.run_id)}, commands)
+    for note in summarize(this.order, this.study, this.parent, this.folder, commands):
+        say(note)
 
 
 def confirm(this: RunningSweep) -> tuple[list[dict[str, float]], list[str]]:
@@ -195,6 +210,7 @@ def confirm(this: RunningSweep) -> tuple[list[dict[str, float]], list[str]]:
     goals = Goals((Metric.VAL_ACCURACY if sealed else Metric.TEST_ACCURACY,))
     name = f"{this.study.study_name}, winner {best.number}{', sealed' if sealed else ''}"
     study, lock = open_study(settings, name, goals.directions)
+    name_goals(study, goals.names)
     with lock.held():
         study.set_user_attr(PARENT_RUN, this.parent.run_id)
         known = {trial.system_attrs.get("fixed_params", {}).get(SEED) for trial in study.get_trials(deepcopy=False)}
@@ -203,7 +219,7 @@ def confirm(this: RunningSweep) -> tuple[list[dict[str, float]], list[str]]:
                 study.enqueue_trial({SEED: seed})
     requeue_dead(study, lock, settings.retries)
     purpose = "to validate it; the test split is sealed" if sealed else "to test it"
-    console.print(f"training trial {best.number} again with {wanted} seeds, {purpose}", soft_wrap=True)
+    say(f"training trial {best.number} again with {wanted} seeds, {purpose}")
     chosen = order.space.values(best.params)
     run_workers(this, study, lock, work_order(this, study, goals, None, None, chosen))
     trials = [trial for trial in counted(study.get_trials(deepcopy=False)) if RESULT in trial.user_attrs]
@@ -258,13 +274,16 @@ def run_workers(this: RunningSweep, study: optuna.Study, lock: StudyLock, order:
     pool = WorkerPool(order, size, devices, this.folder / "workers")
     try:
         with View(study.study_name, Goals(order.goals, order.upward), total, trials) as view, pool:
-            while pool.supervise(view.update(study.get_trials(deepcopy=False))):
+            while pool.supervise(ended := view.update(study.get_trials(deepcopy=False))):
+                if ended:
+                    link_trials(study, this.page)
                 if order.search and settings.minutes and time.monotonic() - started >= 60 * settings.minutes:
-                    console.print(deadline_line(settings, study.get_trials(deepcopy=False)), soft_wrap=True)
+                    say(deadline_line(settings, study.get_trials(deepcopy=False)))
                     break
                 requeue_dead(study, lock, settings.retries)
                 time.sleep(POLL)
             view.update(study.get_trials(deepcopy=False))
+        link_trials(study, this.page)
     except WorkersFailed as error:
         raise UsageError(f"the sweep stopped, {error}{last_reason(study.get_trials(deepcopy=False))}") from error
     finally:

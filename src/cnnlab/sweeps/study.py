@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -22,7 +23,7 @@ RESULT = "result"  # what it measured, beyond its value
 DUPLICATE = "duplicate_of"
 THREADS = "threads"  # CPU threads it was trained with
 EXCESS = "excess"  # by how much each cost exceeds its limit, as a share of it; what is above 0 is not trained
-DEFINITION = "definition"  # user attribute of a study: what makes its trials comparable
+DEFINITION = "definition"  # attribute of a study: what makes its trials comparable
 
 Definition = Mapping[str, Mapping[str, object]]
 DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
@@ -122,11 +123,13 @@ def check_definition(study: optuna.Study, lock: StudyLock, definition: Definitio
     Raises UsageError with every difference where the study is about something else.
     """
     with lock.held():
-        kept = study.user_attrs.get(DEFINITION)
+        # Not among the attributes of the user, which optuna-dashboard shows: older studies have it there.
+        known = study._storage.get_study_system_attrs(study._study_id)
+        kept = known.get(DEFINITION) or study.user_attrs.get(DEFINITION)
         if kept is None:
             if study.get_trials(deepcopy=False):
                 raise UsageError(f"sweep.name={study.study_name!r} is a study of another program; choose another name")
-            study.set_user_attr(DEFINITION, dict(definition))
+            study._storage.set_study_system_attr(study._study_id, DEFINITION, json.loads(json.dumps(definition)))
             return True
     if differences := compare(kept, definition):
         raise UsageError(

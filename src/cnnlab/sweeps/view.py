@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from cnnlab.console import console
+from cnnlab.console import console, say
 from cnnlab.settings.sweep import Sweep
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.storage import CONTINUES, superseded
@@ -48,7 +48,7 @@ class View:
             self.shown.add(trial.number)
             if trial.number not in gone:
                 self.done += 1
-                console.print(f"{self.line(trial)}  [{self.done}/{self.total}]", soft_wrap=True, markup=False)
+                say(f"{self.line(trial)}  [{self.done}/{self.total}]")
         if self.live:
             self.live.update(self.table(trials))
         return bool(ended)

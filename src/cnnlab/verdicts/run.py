@@ -20,6 +20,7 @@ from cnnlab.settings.base import digest
 from cnnlab.settings.comparing import Comparing
 from cnnlab.settings.read import read, resolve
 from cnnlab.signals import Interruption, deferred
+from cnnlab.sweeps.dashboard import name_goals
 from cnnlab.sweeps.storage import PARENT_RUN, StudyLock, check_storage
 from cnnlab.sweeps.study import needs_database, open_study, requeue_dead
 from cnnlab.tracking.delivery import now
@@ -84,6 +85,7 @@ def judge(job: Job) -> Verdict:
     }
     name = f"compare-{digest(definition(asked, a, b))}"
     study, lock = open_study(queue_settings(settings, name), name, ["minimize"])
+    name_goals(study, [metric])
     with needs_database(settings.storage), open_parent(job, asked, a, b, study, lock) as parent:
         client = mlflow.MlflowClient(asked.tracking.uri)
         pairs = Pairs(numbers, rule.unit, metric, client, study, lock, taken)
