@@ -27,7 +27,7 @@ test-faults: $(STAMP) ## kill, fill, cut off and attack: the tests of what happe
 ui: $(STAMP) ## open the tracked runs on http://127.0.0.1:5000 (PORT=5001)
 	@exec $(BIN)/python -m cnnlab.tracking.ui $(PORT)
 
-report: $(STAMP) ## print the leaderboard of all tracked runs, mean and spread over seeds
+report: $(STAMP) ## print the leaderboard of all tracked runs and write it as a page, reports/report.html
 	$(BIN)/python -m cnnlab.report $(ARGS)
 
 sync: $(STAMP) ## deliver what runs have left here for a tracking server that was away

@@ -70,7 +70,8 @@ def test_prints_and_writes_markdown_and_csv(store, tmp_path, capsys):
     assert (tmp_path / "reports" / "leaderboard.md").read_text().strip() == printed.strip()
     (line,) = [line for line in printed.splitlines() if "| mnist_dnn" in line]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[2:9] == ["mnist_dnn", "mnist", "dnn", "none", "51,450", "3", "0.9700 ± 0.0248"]
+    assert cells[1:8] == ["mnist_dnn", "mnist", "dnn", "none", "51,450", "3", "0.9700 ± 0.0248"]
+    assert "val acc" not in printed, "a column in which nothing stands"
     assert cells[-2:] == ["0.9631", "yes"]
     assert "`python train.py -m experiment=mnist_dnn seed=1,2,3`" in printed
     digits, mnist = table(tmp_path)
@@ -112,7 +113,8 @@ def test_another_status_leaves_the_leaderboard_alone(store, tmp_path):
     main(["--status", "running"])
     assert (tmp_path / "reports" / "leaderboard.md").read_text() == before
     assert {path.name for path in (tmp_path / "reports").iterdir()} == {
-        *("leaderboard.md", "leaderboard.csv", "leaderboard-running.md", "leaderboard-running.csv")
+        *("leaderboard.md", "leaderboard.csv", "leaderboard-running.md", "leaderboard-running.csv"),
+        *("report.html", "report-running.html"),
     }
 
 
@@ -123,9 +125,10 @@ def test_a_reader_that_goes_away_is_no_error(store, tmp_path):
 
 
 def test_output_files_can_be_named(store, tmp_path):
-    assert main(["--output", "RESULTS.md", "--csv", "deep/er.csv"]) == 0
+    assert main(["--output", "RESULTS.md", "--csv", "deep/er.csv", "--html", "page.html"]) == 0
     assert "--output RESULTS.md" in (tmp_path / "RESULTS.md").read_text()
-    assert (tmp_path / "deep" / "er.csv").is_file() and not (tmp_path / "reports").exists()
+    assert (tmp_path / "deep" / "er.csv").is_file() and (tmp_path / "page.html").is_file()
+    assert not (tmp_path / "reports").exists()
 
 
 @pytest.mark.parametrize(
@@ -245,7 +248,7 @@ class TestFormats:
             printed[name] = capsys.readouterr().out
         assert printed[None].splitlines()[3:] == printed["markdown"].splitlines()[3:]
         assert printed["csv"] == (tmp_path / "reports" / "leaderboard.csv").read_text()
-        assert printed["table"].splitlines()[1].split()[:3] == ["what", "place", "test"]
+        assert printed["table"].splitlines()[1].split()[:3] == ["what", "test", "acc"]
 
     def test_a_table_of_any_width_keeps_every_number_and_command(self, store, monkeypatch, capsys):
         monkeypatch.setenv("COLUMNS", "80")

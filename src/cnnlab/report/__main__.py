@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from cnnlab import process
 from cnnlab.cli import USAGE, print_out, tell
@@ -18,7 +18,10 @@ from cnnlab.errors import UsageError, unknown
 from cnnlab.report.authors import TARGETS
 from cnnlab.start import typed
 from cnnlab.tracking.schema import VERSION, Role, Tag
-from cnnlab.tracking.store import default_uri
+from cnnlab.tracking.store import default_uri, told_errors
+
+if TYPE_CHECKING:
+    from cnnlab.report.read import Facts
 
 FINISHED, ALL = "FINISHED", "all"
 STATUSES = (FINISHED, "RUNNING", "FAILED", "KILLED", "SCHEDULED", ALL)
@@ -27,7 +30,7 @@ UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Read the runs, print the leaderboard and write it as Markdown and CSV; return the exit code."""
+    """Read the runs, print the leaderboard and write it as Markdown, CSV and a page; return the exit code."""
     process.set_environment()
     options = parser().parse_args(arguments)
     try:
@@ -71,16 +74,20 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--output", metavar="FILE", type=Path, help=f"the Markdown ({files.format('md', 'md')})")
     options.add_argument("--csv", metavar="FILE", type=Path, help=f"the table ({files.format('csv', 'csv')})")
+    pages = "reports/report.html, with another --status reports/report-STATUS.html"
+    options.add_argument("--html", metavar="FILE", type=Path, help=f"the page to sort and filter ({pages})")
     uri = default_uri()
     options.add_argument("--uri", metavar="URI", default=uri, help=f"the tracking store (default {uri})")
     return options
 
 
 def report(options: argparse.Namespace, since: datetime | None) -> str:
-    """Return the leaderboard as Markdown after writing both files; raises UsageError for unknown filters."""
+    """Return the leaderboard as Markdown after writing all files; raises UsageError for unknown filters."""
     # Imports MLflow: --help must not wait for it.
+    from cnnlab.report.details import details_of, sweeps_of
     from cnnlab.report.leaderboard import make_rows
     from cnnlab.report.ledger import accounts
+    from cnnlab.report.page import Content, as_page
     from cnnlab.report.read import read_store
     from cnnlab.report.screen import as_table
     from cnnlab.report.write import as_csv, as_markdown
@@ -102,6 +109,7 @@ def report(options: argparse.Namespace, since: datetime | None) -> str:
     which = "" if status == FINISHED else f"-{status.lower()}"
     options.output = options.output or Path(f"reports/leaderboard{which}.md")
     options.csv = options.csv or Path(f"reports/leaderboard{which}.csv")
+    options.html = options.html or Path(f"reports/report{which}.html")
     kept = [
         run
         for run in runs
@@ -120,7 +128,21 @@ def report(options: argparse.Namespace, since: datetime | None) -> str:
     origin = f"{program()} {shlex.join(given(options))}"
     ledger = [str(account) for account in accounts(found.readings, options.dataset)]
     text = as_markdown(rows, selection, origin, machines, ledger)
-    for path, content in ((options.output, text), (options.csv, as_csv(rows))):
+    with told_errors(options.uri):
+        details, sweeps = details_of(rows, options.uri), sweeps_of(sweeps_above(kept, options), options.uri)
+    page = as_page(
+        Content(
+            rows=rows,
+            details=details,
+            sweeps=sweeps,
+            facts={run.run_id: run for run in kept},
+            selection=selection,
+            origin=origin,
+            machines=machines,
+            ledger=ledger,
+        )
+    )
+    for path, content in ((options.output, text), (options.csv, as_csv(rows)), (options.html, page)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
@@ -128,8 +150,20 @@ def report(options: argparse.Namespace, since: datetime | None) -> str:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from error
     how = options.format or (TABLE if sys.stdout.isatty() else MARKDOWN)
     if how == TABLE:
-        return as_table(rows, selection, machines, ledger, shutil.get_terminal_size().columns)
+        table = as_table(rows, selection, machines, ledger, shutil.get_terminal_size().columns)
+        return f"{table}\n\nto sort, to filter and to look into: {options.html}, in a browser"
     return text if how == MARKDOWN else as_csv(rows).rstrip("\n")
+
+
+def sweeps_above(runs: Iterable[Facts], options: argparse.Namespace) -> list[Facts]:
+    """Return the sweeps among runs that were asked for."""
+    return [
+        run
+        for run in runs
+        if run.tags.get(Tag.ROLE) == Role.SWEEP
+        and options.dataset in (None, run.tags.get(Tag.DATASET))
+        and options.experiment in (None, run.experiment, run.tags.get(Tag.EXPERIMENT))
+    ]
 
 
 def check(option: str, value: str | None, known: Iterable[str | None]) -> list[str]:
