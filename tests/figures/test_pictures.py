@@ -15,8 +15,8 @@ from torch import nn
 
 from cnnlab.data.scaling import Scaling
 from cnnlab.figures import diagram, fonts, samples
-from cnnlab.figures.canvas import lettering, shorten
-from cnnlab.figures.curves import draw_learning_curves
+from cnnlab.figures.canvas import lettering, new_figure, save, shorten, width_of
+from cnnlab.figures.curves import draw_learning_curves, epoch_ticks
 from cnnlab.figures.draw import Subject, draw_all
 from cnnlab.figures.features import draw_feature_maps
 from cnnlab.metrics import Predictions
@@ -131,6 +131,7 @@ def test_a_dense_network_shows_its_first_weights_and_its_units(tmp_path):
     )
     drawn(tmp_path, network, (1, 28, 28), ["a", "b", "c"], torch.tensor([0, 1, 2]))
     opened(tmp_path / "filters.png")
+    assert (tmp_path / "filters.png").stat().st_size < 100_000, "few units: the others are noise"
     opened(tmp_path / "feature_maps.png")
 
 
@@ -155,6 +156,12 @@ class TestCurves:
         history = {"train/loss": {1: 0.5}, "train/acc": {1: 0.9}, "val/loss": {}, "val/acc": {}}
         draw_learning_curves(tmp_path, history, 1, 2)
         opened(tmp_path / "learning_curves.png")
+
+    @pytest.mark.parametrize(("first", "last"), [(1, 1), (1, 3), (3, 8), (1, 30), (1, 200)])
+    def test_only_epochs_that_were_trained_are_named(self, first, last):
+        ticks = epoch_ticks(first, last)
+        assert 1 <= len(ticks) <= 13 and ticks == sorted(set(ticks))
+        assert first <= ticks[0] and ticks[-1] <= last
 
     def test_a_checkpoint_file_has_no_curves(self, tmp_path):
         assert draw_learning_curves(tmp_path, {}, 1, 2) == []
@@ -232,6 +239,20 @@ class TestLettering:
     def test_long_names_and_line_breaks_are_shortened(self):
         assert shorten("an\nankle boot") == "an ankle boot"
         assert shorten("a" * 30) == "a" * 17 + "…"
+
+    def test_a_hangul_syllable_is_two_letters_wide(self):
+        assert [width_of(text) for text in ("cat", "고양이", "e\u0301", "")] == [3, 6, 1, 0]
+        assert shorten("고양이" * 5) == "고양이고양이고양…"
+
+    def test_each_picture_says_below_all_else_which_run_it_is_of(self, tmp_path):
+        for signature in ("", "mlp-seed0 on digits, run 6d7da294"):
+            with lettering(["cat"], signature):
+                figure = new_figure(4, 2)
+                figure.text(0.1, 0.1, "a title")
+                save(figure, tmp_path / f"{len(signature)}.png")
+            assert [text.get_text() for text in figure.texts][1:] == ([signature] if signature else [])
+        heights = [Image.open(tmp_path / f"{size}.png").height for size in (0, 33)]
+        assert heights[0] < heights[1]
 
 
 def test_the_maps_of_a_deep_network_are_some_of_its_layers_from_first_to_last(tmp_path):

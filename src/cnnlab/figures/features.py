@@ -21,16 +21,17 @@ MOST_LAYERS = 12
 def draw_filters(folder: Path, network: nn.Module, input_shape: tuple[int, int, int]) -> Path | None:
     """Draw the kernels of the first layer; None where its weights are no images of the input's channels.
 
-    Of a dense layer, whose units have a weight a pixel and mostly keep the noise they began with, the few that vary
-    least from pixel to pixel: a picture can be seen in those.
+    Of a dense layer, whose units have a weight a pixel and mostly keep the noise they began with or fade away, the few
+    with the largest weights: they have learned most.
     """
     kernels = _first_kernels(network, input_shape)
     if kernels is None:
         return None
     shown, what = kernels[:MOST_FILTERS], f"{min(len(kernels), MOST_FILTERS)} of {len(kernels)} filters"
     if dense := tuple(kernels.shape[2:]) == tuple(input_shape[1:]):
-        shown = kernels[_roughness(kernels).argsort(stable=True)[:MOST_UNITS]]
-        what = f"the {len(shown)} smoothest of {len(kernels)} units"
+        sizes = kernels.square().sum((1, 2, 3))
+        shown = kernels[sizes.argsort(descending=True, stable=True)[:MOST_UNITS]]
+        what = f"the {len(shown)} of {len(kernels)} units with the largest weights"
     columns = min(MOST_UNITS // 2 if dense else 8, len(shown))
     if shown.shape[1] == 3:  # colour: every filter stretched to its own range
         low, high = shown.amin((1, 2, 3), keepdim=True), shown.amax((1, 2, 3), keepdim=True)
@@ -51,12 +52,6 @@ def draw_filters(folder: Path, network: nn.Module, input_shape: tuple[int, int, 
     bare(axes)
     axes.set_title(f"first layer: {what}\n{how}", fontsize=9)
     return save(figure, folder / "filters.png")
-
-
-def _roughness(kernels: Tensor) -> Tensor:
-    """Return how much the weights [N, C, H, W] change from a pixel to the next, as a share of their size: [N]."""
-    changes = kernels.diff(dim=2).square().mean((1, 2, 3)) + kernels.diff(dim=3).square().mean((1, 2, 3))
-    return changes / kernels.square().mean((1, 2, 3)).clamp(min=1e-12)
 
 
 def draw_feature_maps(folder: Path, scaling: nn.Module, network: nn.Module, image: Tensor, title: str) -> Path | None:

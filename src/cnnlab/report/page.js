@@ -201,10 +201,12 @@
   };
   addEventListener("hashchange", open);
   open();
-  let width = 0;
+  const curves = document.getElementById("curves");
+  let width = curves.clientWidth;
+  draw(shownRows());
   new ResizeObserver(([entry]) => {
     if (Math.abs(entry.contentRect.width - width) < 2) return;
     width = entry.contentRect.width;
-    draw(shownRows());
-  }).observe(document.getElementById("curves"));
+    requestAnimationFrame(() => draw(shownRows()));
+  }).observe(curves);
 })();
