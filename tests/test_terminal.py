@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
 
+from cnnlab import console
+from cnnlab.console import EpochBar
 from commands import ROOT, command
 from terminal import on_terminal
 from test_training import QUICK
@@ -32,6 +38,32 @@ def test_a_training_fits(tmp_path):
     assert sum(line.startswith("epoch ") and "val/loss" in line for line in lines) == 2
     link = rows[rows.index("open it") + 1]
     assert "http://127.0.0.1:5000/#/experiments/" in link and link.endswith("workflowType=machine_learning")
+
+
+def test_the_bar_of_a_long_training_fits_and_tells_how_long_all_epochs_take_at_most():
+    bar, trainer = EpochBar(), SimpleNamespace(current_epoch=2, max_epochs=30, num_training_batches=1875)
+    assert bar.left(trainer, 0) == "", "nobody knows before an epoch has ended"
+    bar.began = time.monotonic() - 600, 0
+    assert bar.left(trainer, 0) == "≤ 2.3 h", "five minutes an epoch, 28 to go"
+    bar.progress.add_task(
+        "epoch 123/300", total=1875, completed=1874, metrics="loss 0.1234 acc 0.9876", left="≤ 120 min"
+    )
+    screen = Console(width=80, file=io.StringIO(), record=True)
+    screen.print(bar.progress.get_renderable())
+    (line,) = screen.export_text().splitlines()
+    assert line.rstrip().endswith("loss 0.1234 acc 0.9876 ≤ 120 min")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_sentence_is_wrapped_between_words_on_a_terminal_and_whole_in_a_pipe(terminal, monkeypatch):
+    sentence, screen = "trial 7 complete  " + 6 * "model.hidden_units=[512] ", io.StringIO()
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(console, "console", Console(width=80, file=screen, force_terminal=terminal, highlight=False))
+    console.say(sentence)
+    lines = screen.getvalue().splitlines()
+    assert len(lines) == (3 if terminal else 1) and max(map(len, lines)) <= (80 if terminal else len(sentence))
+    assert [word for line in lines for word in line.split()] == sentence.split()
+    assert "\x1b" not in screen.getvalue()
 
 
 @pytest.mark.parametrize("door", ["train", "sweep", "evaluate", "predict", "export", "register", "diff", "compare"])

@@ -56,7 +56,8 @@ def confusion_table(counts: Table) -> str:
         # The square root lets one mistake in a hundred show beside ninety-nine hits.
         shades = [(count / max(1, sum(row))) ** 0.5 for count in row]
         cells = "".join(
-            f'<td style="background:rgba(var(--blues),{shade:.2f})">{count or ""}</td>'
+            f'<td{" class=strong" if shade > 0.6 else ""} style="background:rgba(var(--blues),{shade:.2f})">'
+            f"{count or ''}</td>"
             for count, shade in zip(row, shades, strict=True)
         )
         lines.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
