@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 MODEL := $(if $(filter model=% experiment=% resume=% like=%,$(ARGS)),,model=deep_cnn)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-faults ui report sync doctor bench lint format clean lock
+.PHONY: help train test test-faults ui report sync doctor bench lint format docs clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,8 +48,11 @@ format: $(STAMP) ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(STAMP) ## write the documentation to site/ (ARGS=serve shows it while you write)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs $(or $(ARGS),build --strict --quiet)
+
 clean: ## remove caches; runs, data and outputs stay
-	rm -rf .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf .pytest_cache .mypy_cache .ruff_cache build dist site
 	find src tests conf benchmarks *.py -name __pycache__ -type d -exec rm -rf {} + 2>/dev/null || true
 
 lock: ## pin the dependencies again, needs uv (ARGS="--upgrade-package rich")

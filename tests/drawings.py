@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 # Brightness of paper and ink, grain, and how much brighter one side of the page is than the other.
 PAPERS = {
@@ -32,3 +35,24 @@ def page(
     for down, across in noise.integers(2, 400, (specks, 2)):
         levels[down : down + 2, across : across + 2] = drawn
     return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+
+
+def draw_digit(path: Path) -> None:
+    """Draw a one on a page, as somebody scans it."""
+    page = Image.new("L", (200, 260), 255)
+    ImageDraw.Draw(page).line([(100, 60), (100, 200)], fill=0, width=14)
+    page.save(path)
+
+
+def make_photos(folder: Path, classes: tuple[str, ...], each: int, seed: int = 0) -> None:
+    """Make photos of mixed sizes and modes: each class has a colour of its own, some files are grey."""
+    source = random.Random(seed)
+    for index, name in enumerate(classes):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(each):
+            size = source.choice([(40, 30), (64, 64), (90, 120)])
+            level = 60 * (index + 1) + source.randint(-15, 15)
+            grey = number % 5 == 0
+            colour = level if grey else (level, source.randint(0, 255), 255 - level)
+            extension = source.choice(["png", "jpg"])
+            Image.new("L" if grey else "RGB", size, colour).save(folder / name / f"photo {seed}-{number}.{extension}")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import socket
 import subprocess
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
-from PIL import Image, ImageDraw
 
+from drawings import draw_digit, make_photos
 from strangers.walk import documented, python_block, run_id_in
 
 pytestmark = pytest.mark.slow
@@ -21,27 +19,6 @@ pytestmark = pytest.mark.slow
 SHORT = "trainer.max_epochs=1 +trainer.limit_train_batches=5"
 SEARCHED = "sweep.n_trials=2 sweep.n_workers=1 sweep.final_seeds=1"
 WITHOUT_DATA = re.compile(r"dataset=mnist|experiment=mnist")
-
-
-def draw_digit(path: Path) -> None:
-    """Draw a one on a page, as somebody scans it."""
-    page = Image.new("L", (200, 260), 255)
-    ImageDraw.Draw(page).line([(100, 60), (100, 200)], fill=0, width=14)
-    page.save(path)
-
-
-def make_photos(folder: Path, classes: tuple[str, ...], each: int, seed: int = 0) -> None:
-    """Make photos of mixed sizes and modes: each class has a colour of its own, some files are grey."""
-    source = random.Random(seed)
-    for index, name in enumerate(classes):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for number in range(each):
-            size = source.choice([(40, 30), (64, 64), (90, 120)])
-            level = 60 * (index + 1) + source.randint(-15, 15)
-            grey = number % 5 == 0
-            colour = level if grey else (level, source.randint(0, 255), 255 - level)
-            extension = source.choice(["png", "jpg"])
-            Image.new("L" if grey else "RGB", size, colour).save(folder / name / f"photo {seed}-{number}.{extension}")
 
 
 def free_port() -> int:
@@ -142,6 +119,8 @@ def test_a_team_behind_a_server(clone, tmp_path):
         clone.type(f"python evaluate.py run={run_id[:8]}", shows="test/acc")
         draw_digit(clone.folder / "scan.png")
         clone.type("python predict.py run=best image=scan.png", shows="scan.png")
+        clone.type("python register.py run=best dataset=digits", shows="models:/digits@champion")
+        clone.type("python predict.py model=digits@champion image=scan.png", shows="scan.png")
         clone.type(f"python export.py run={run_id} format=state_dict", shows="model.pt")
         clone.type(f"python train.py model=deep_cnn init_from={run_id} {SHORT}")
         clone.type(f"python train.py like={run_id} seed=2 {SHORT}")

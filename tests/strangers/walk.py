@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from commands import ROOT
+from documents import commands_in
 
 LONGEST = 300  # seconds a command may take
 TRACEBACK = "Traceback (most recent call last)"
@@ -59,9 +60,7 @@ class Walk:
 
 def documented(document: str, program: str) -> list[str]:
     """Return the command lines of a document's blocks that begin with `program`, without their comments."""
-    blocks = re.findall(r"^```(?:bash|sh)?\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL)
-    lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line.startswith(f"{program} ")]
+    return [line for line in commands_in(document) if line.startswith(f"{program} ")]
 
 
 def python_block(document: str, beginning: str) -> str:
