@@ -15,7 +15,7 @@ from functools import cache
 # Read when the libraries are first loaded; what the user has set wins.
 ENVIRONMENT = {
     # GNU OpenMP: how long a waiting thread spins before it sleeps. With the default of 300,000 turns, threads on a busy
-    # machine burn the time that the one they wait for needs (README.md, "Speed").
+    # machine burn the time that the one they wait for needs (docs/speed.md).
     "GOMP_SPINCOUNT": "30000",
     # Nobody asked to be counted.
     "MLFLOW_DISABLE_TELEMETRY": "true",

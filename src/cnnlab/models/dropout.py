@@ -11,7 +11,7 @@ from cnnlab.kernels.blocks import LANES, NUMBERS, Dropped
 class Dropout(nn.Dropout):
     """`nn.Dropout`, with a rate of whole 65536ths on a CPU.
 
-    There torch draws one 64-bit number for each value; here one decides four of them (README.md, "Speed"). Other
+    There torch draws one 64-bit number for each value; here one decides four of them (docs/speed.md). Other
     devices, and values that lie neither in rows nor channels last, are left to torch. `compiled`: through the compiled
     kernels, which have to be there, in fewer passes.
     """
