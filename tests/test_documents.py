@@ -52,8 +52,6 @@ SHORT = {
     "compare": ["compare.max_seeds=3"],
     "evaluate": ["figures.enabled=false"],
 }
-# Of a run that goes on, nothing but its length is the command's.
-RESUMED = ["trainer.max_epochs=4", "figures.enabled=false"]
 # Commands that end with one line where there is no GPU: what stands in it.
 REFUSED = {"trainer.accelerator=gpu": "accelerator"}
 # Commands that nobody runs here: the beginning of the line, why, and what tests it instead.
@@ -120,7 +118,8 @@ def shortened(line: str, ids: list[str]) -> tuple[str, list[str]]:
     _, file, *arguments = shlex.split(line)
     door = file.removesuffix(".py")
     if any(item.startswith("resume=") for item in arguments):
-        return door, [*arguments, *RESUMED]
+        longer = 3 + len(ids)  # than any of the runs, of which each command adds one; nothing else is the command's
+        return door, [*arguments, f"trainer.max_epochs={longer}", "figures.enabled=false"]
     if door == "compare":
         return door, [*map(short_side, arguments), *SHORT[door]]
     return door, [*arguments, *SHORT.get(door, [])]
