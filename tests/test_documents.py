@@ -22,6 +22,7 @@ import yaml
 from cnnlab.job import compose_job
 from cnnlab.options import name_run, options_first
 from cnnlab.quoting import name_words, quote_texts
+from cnnlab.tracking.schema import Tag
 from commands import ROOT, environment, run
 from documents import commands_in, inline_commands_in, pages, text_of
 from drawings import draw_digit, make_photos
@@ -106,6 +107,9 @@ def run_ids(folder: Path) -> list[str]:
     """Return the runs, the latest first: a page's RUN_ID is the one that its commands have just trained."""
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
     found = client.search_runs([item.experiment_id for item in client.search_experiments()])
+    found = [
+        item for item in found if Tag.ROLE not in item.data.tags
+    ]  # none that another command has trained for itself
     return [item.info.run_id for item in sorted(found, key=lambda item: item.info.start_time, reverse=True)]
 
 
