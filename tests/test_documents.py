@@ -125,7 +125,8 @@ def shortened(line: str, ids: list[str]) -> tuple[str, list[str]]:
         longer = 3 + len(ids)  # than any of the runs, of which each command adds one; nothing else is the command's
         return door, [*arguments, f"trainer.max_epochs={longer}", "figures.enabled=false"]
     if door == "compare":
-        return door, [*map(short_side, arguments), *SHORT[door]]
+        fewer = [] if "compare.folds=true" in arguments else SHORT[door]  # there are as many pairs as folds
+        return door, [*map(short_side, arguments), *fewer]
     return door, [*arguments, *SHORT.get(door, [])]
 
 
