@@ -23,6 +23,7 @@ FLOORS = (
     ("resuming",),
     ("like", "beginning"),
     ("stopping", "ranks", "fused", "meeting"),
+    ("describing",),
     ("plan",),
     ("descent", "choices", "kept_predictions", "trained_model", "slurm"),
     ("step_times",),

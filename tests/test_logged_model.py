@@ -8,7 +8,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cnnlab.data.scaling import Scaling
-from cnnlab.logged_model import CODE_MODULE, log_model
+from cnnlab.logged_model import CODE_MODULE, About, log_model
 from cnnlab.models import MLP
 from cnnlab.portable import Portable, facts_about
 from cnnlab.settings.commands import Tracking
@@ -24,8 +24,11 @@ def test_a_kept_model_leaves_nothing_in_memory(tmp_path):
     scaling = Scaling(1)
     model = Portable(scaling, MLP((1, 4, 4), 2, hidden_units=[3], **options))
     facts = facts_about(("cat", "dog"), (1, 4, 4), scaling)
+    before = set(sys.modules)  # of models that other tests have loaded
     with open_run(Tracking.model_validate(values), {}) as run:
-        address = log_model(run, model, facts, torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
+        address = log_model(
+            run, model, facts, torch.zeros(2, 1, 4, 4, dtype=torch.uint8), About("a", "", ("cats", "ab12"))
+        )
     assert address
-    assert [name for name in sys.modules if name.startswith(CODE_MODULE)] == []
+    assert [name for name in set(sys.modules) - before if name.startswith(CODE_MODULE)] == []
     assert FakeTensorMode.cache_info().size == 0

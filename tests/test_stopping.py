@@ -71,7 +71,7 @@ def test_a_store_out_of_reach_is_told_with_the_checkpoints_place(tmp_path):
     def unreachable(monitors):
         raise MlflowException("no answer")
 
-    run = SimpleNamespace(run_id="abc", history=unreachable)
+    run = SimpleNamespace(run_id="abc", history=unreachable, stop_sampling=lambda: None)
     (line,) = what_is_kept(run, plan_with(tmp_path, "best", best=2), "KILLED")
     assert line.endswith(f"the checkpoint of epoch 3 is not in the store, but there: {tmp_path / 'best.ckpt'}")
 

@@ -33,9 +33,9 @@ from cnnlab.settings.dataset import ImageFolder, OwnImages
 from cnnlab.settings.read import read
 from cnnlab.settings.training import Metrics
 from cnnlab.tracking.ledger import Reading, record
-from cnnlab.tracking.run import TrackedRun, tracked_run
 from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.stale import tell_stale_runs
+from cnnlab.tracking.tracked_run import TrackedRun, tracked_run
 
 MOST_CLASSES_SHOWN = 50
 
@@ -83,7 +83,7 @@ def evaluate(job: Job) -> dict[str, float]:
         if several or settings.tta != "none":
             console.print(f"the test split of run {run.run_id} was sealed until now", soft_wrap=True)
         else:
-            run.log_metrics(saved.epoch, metrics)
+            run.log_results({name: value for name, value in metrics.items() if name.count("/") == 1})
             console.print("its test split was sealed until now; the run keeps what it reached", soft_wrap=True)
     if len(saved.class_names) <= MOST_CLASSES_SHOWN:
         console.print(class_table(predictions, saved.class_names))

@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from cnnlab.portable import Portable, program_of, write_program
 from cnnlab.tracking.provenance import environment
 from cnnlab.tracking.run import TrackedRun
+from cnnlab.tracking.schema import Tag
 
 ANSWERING = Path(__file__).with_name("answering.py")
 NETWORK, PROGRAM = "network", "model.pt2"  # where answering.py, and MLflow's own PyTorch loader, look for the program
@@ -31,6 +32,15 @@ REQUIRED = ("mlflow", "numpy", "pandas", "torch")
 NAME = "model"
 CODE_MODULE = "code_model_"  # how MLflow's name for a model's code begins
 LABELS = "labels"  # the parameter of `predict` that asks for names
+
+
+@dataclass(frozen=True)
+class About:
+    """What is said of a model: its name, a text in Markdown, and name and digest of the data it was measured on."""
+
+    name: str
+    text: str
+    dataset: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -74,14 +84,16 @@ class Flavor:
         return ModelSignature(outputs=outputs, params=ParamSchema([ParamSpec(LABELS, "boolean", False)]))
 
 
-def log_model(run: TrackedRun, model: Portable, facts: Mapping[str, object], images: Tensor) -> str | None:
+def log_model(
+    run: TrackedRun, model: Portable, facts: Mapping[str, object], images: Tensor, about: About
+) -> str | None:
     """Keep the model with the open run; `images` are an example, uint8 [N, C, H, W].
 
     Returns its address; None where a server gives it one when it is delivered. Raises UsageError for a network that
     cannot be exported; nothing is kept then.
     """
     with nothing_left_in_memory(), without_comparing():
-        return _log(run, model, facts, images)
+        return _log(run, model, facts, images, about)
 
 
 @contextmanager
@@ -110,14 +122,9 @@ def nothing_left_in_memory() -> Iterator[None]:
         FakeTensorMode.cache_clear()
 
 
-def _log(run: TrackedRun, model: Portable, facts: Mapping[str, object], images: Tensor) -> str | None:
+def _log(run: TrackedRun, model: Portable, facts: Mapping[str, object], images: Tensor, about: About) -> str | None:
     flavor = Flavor(program_of(model, torch.float32, images.shape[1:]), facts, images)
-    if run.recording is not None:
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary, NAME)
-            flavor.save_model(str(folder), Model(run_id=run.run_id, metadata=dict(facts)))
-            run.recording.client.log_model_folder(NAME, folder)
-        return None
-    about = {"name": NAME, "metadata": dict(facts), "flavor_name": mlflow.pytorch.FLAVOR_NAME}
-    logged = Model.log(artifact_path=None, flavor=flavor, **about)
-    return str(logged.model_uri)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, NAME)
+        flavor.save_model(str(folder), Model(run_id=run.run_id, metadata=dict(facts)))
+        return run.log_model(about.name, folder, {str(Tag.NOTE): about.text}, about.dataset)

@@ -158,20 +158,26 @@ class Collector(Steady):
         return Predictions(logits.cpu(), labels.cpu())
 
 
-def class_metrics(predictions: Predictions, class_names: Sequence[str], split: str) -> dict[str, float]:
+def mean_metrics(predictions: Predictions, split: str) -> dict[str, float]:
     """Return precision, recall, F1 and calibration error as metrics named `split/...`, all from 0 to 1.
 
-    `test/precision` is the mean over classes, `test/precision/cat` that of one class; a class without an image, or
-    never predicted, counts as 0. `test/calibration_error` is the expected difference between confidence and accuracy,
-    over 15 bins of confidence.
+    The first three are means over the classes. `test/calibration_error` is the expected difference between confidence
+    and accuracy, over 15 bins of confidence.
     """
     error = multiclass_calibration_error(
         predictions.probabilities, predictions.labels, predictions.classes, n_bins=CALIBRATION_BINS, norm="l1"
     )
-    metrics = {f"{split}/calibration_error": float(error)}
-    names = metric_names(class_names)
+    means = {measure: sum(values) / len(values) for measure, values in predictions.class_measures.items()}
+    return {f"{split}/{name}": value for name, value in {"calibration_error": float(error), **means}.items()}
+
+
+def class_metrics(predictions: Predictions, class_names: Sequence[str], split: str) -> dict[str, float]:
+    """Return the `mean_metrics`, and precision, recall and F1 of each class, such as `test/precision/cat`.
+
+    A class without an image, or never predicted, counts as 0.
+    """
+    metrics, names = mean_metrics(predictions, split), metric_names(class_names)
     for measure, values in predictions.class_measures.items():
-        metrics[f"{split}/{measure}"] = sum(values) / len(values)
         metrics |= {f"{split}/{measure}/{name}": value for name, value in zip(names, values, strict=True)}
     return metrics
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import torch
 from mlflow.exceptions import MlflowException
 
+from cnnlab.describing import keep_curves
 from cnnlab.errors import UNREADABLE, Diverged
 from cnnlab.last_checkpoint import OURS
 from cnnlab.plan import Plan
 from cnnlab.signals import Interruption, deferred
 from cnnlab.slurm import requeue
 from cnnlab.start import typed
+from cnnlab.tracking.descriptions import code
 from cnnlab.tracking.history import at_epoch
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import BEST, Metric
@@ -49,17 +51,25 @@ def what_is_kept(run: TrackedRun, plan: Plan, status: str) -> list[str]:
         return [f"{ended}; no epoch had ended, so no checkpoint is kept"]
     path, epoch = found
     try:
-        reached = at_epoch(run.history(plan.settings.chosen_monitors), epoch)
-        run.log_metrics(epoch, reached | {Metric.BEST_EPOCH: epoch})
+        run.stop_sampling()
+        history = run.history(plan.settings.chosen_monitors)
+        reached, trained = at_epoch(history, epoch), max(history[Metric.TRAIN_LOSS], default=0)
+        run.log_results(reached | {Metric.BEST_EPOCH: epoch, Metric.EPOCHS: trained})
         run.log_file(path, "checkpoints")
     except (OSError, MlflowException):  # the store is out of reach or full; the run is stopped all the same
         return [f"{ended}; the checkpoint of epoch {epoch} is not in the store, but there: {path}"]
+    measure = f"{typed('evaluate')} run={run.run_id}{' split=val' if plan.data.sealed else ''}"
     watched = plan.checkpoint.monitor
     value = reached.get(f"{BEST}{watched}")
     score = f" ({watched} {value:.4f})" if value is not None else ""
+    again = f"{typed('train')} resume={run.run_id}" if status == "KILLED" else ""
+    run.story.append(f"kept is the checkpoint of epoch {epoch} of {trained}{score}")
+    run.story.append(code("\n".join(filter(None, [again, measure]))))
+    with suppress(OSError, MlflowException):
+        run.story.append(keep_curves(run, plan, history, epoch))
     return [
         f"{ended}; kept is the checkpoint of epoch {epoch}{score}",
-        f"measure it: {typed('evaluate')} run={run.run_id}{' split=val' if plan.data.sealed else ''}",
+        f"measure it: {measure}",
     ]
 
 

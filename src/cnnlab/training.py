@@ -14,12 +14,13 @@ from cnnlab import kept_predictions, lean, process, resuming
 from cnnlab.beginning import introduce, place_tags, record_start, start_tags
 from cnnlab.console import EpochLines, console, show_closing
 from cnnlab.data.rows import Rows
+from cnnlab.describing import describe_model, describe_run
 from cnnlab.errors import Incomplete, UsageError, collect
 from cnnlab.job import Job
 from cnnlab.last_checkpoint import State
 from cnnlab.like import Origin
 from cnnlab.meeting import met
-from cnnlab.metrics import class_metrics
+from cnnlab.metrics import mean_metrics
 from cnnlab.plan import Plan, make_plan
 from cnnlab.portable import Portable, facts_about
 from cnnlab.ranks import several
@@ -30,6 +31,7 @@ from cnnlab.settings.training import measured
 from cnnlab.start import typed
 from cnnlab.stopping import keeping_best
 from cnnlab.tracking.history import at_epoch
+from cnnlab.tracking.kept_model import model_name
 from cnnlab.tracking.ledger import Door, Reading
 from cnnlab.tracking.logger import EpochSink
 from cnnlab.tracking.own_code import keep_own_code
@@ -120,6 +122,7 @@ def opened(job: Job, plan: Plan, origin: Origin | Continuation | None, tags: Map
     tracking = plan.settings.tracking
     if isinstance(origin, Continuation) and not origin.extends:
         with origin.held(), open_run(tracking, origin.tags, origin.run_id) as run:
+            run.tags.update({**origin.run.data.tags, **run.tags})
             yield run
         return
     known = {**tags, **command_tags(job), **place_tags(job), **(origin.tags if origin else {})}
@@ -219,24 +222,27 @@ def test_best(plan: Plan, run: TrackedRun | None = None, door: Door = "train") -
 def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
     """Keep what a trained and tested plan leaves: its metrics, checkpoint, model and pictures; return the result."""
     best_epoch, epochs = result.best_epoch, plan.trainer.current_epoch
+    run.stop_sampling()
+    classifier, data = plan.classifier, plan.data
     ending = {
         Metric.BEST_EPOCH: best_epoch,
         Metric.EPOCHS: epochs,
         Metric.TRAINING_SECONDS: result.training_seconds,
     }
     history = run.history(plan.settings.chosen_monitors)
-    run.log_metrics(best_epoch, result.metrics | ending | at_epoch(history, best_epoch))
+    found = result.metrics | ending | at_epoch(history, best_epoch)
+    if not data.sealed:
+        assert classifier.predictions is not None
+        # Of each class they are in classes.csv: as metrics they would be most of what MLflow draws.
+        found |= mean_metrics(classifier.predictions, "test")
+    run.log_results(found)
     if best_epoch != epochs:
         # MLflow shows and sorts by what stands at the last step: let that be the kept checkpoint's.
         reached = {name: value for name, value in result.history[best_epoch].items() if name.startswith(VALIDATION)}
         run.log_metrics(epochs + 1, reached)
     run.log_file(Path(plan.checkpoint.best_model_path), "checkpoints")
-    classifier, data = plan.classifier, plan.data
     if plan.settings.tracking.log_model:
         result = replace(result, model_uri=keep_model(run, plan))
-    if not data.sealed:
-        assert classifier.predictions is not None
-        run.log_metrics(best_epoch, class_metrics(classifier.predictions, data.class_names, "test"))
     keep_predictions(run, plan, result.folder)
     if plan.settings.figures.enabled:
         from cnnlab.figures.draw import Subject, draw_all  # imports matplotlib, which training does not wait for
@@ -257,6 +263,7 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
         for note in draw_all(folder, plan.settings.figures, subject):
             console.print(note, soft_wrap=True)
         run.log_folder(folder, "figures")
+    describe_run(run, plan, history, measures_shown(result, plan))
     return result
 
 
@@ -279,13 +286,14 @@ def keep_model(run: TrackedRun, plan: Plan) -> str | None:
 
     Where it has no graph it is not kept, and a line says why.
     """
-    from cnnlab.logged_model import log_model  # imports torch's exporter, which training does not wait for
+    from cnnlab.logged_model import About, log_model  # imports torch's exporter, which training does not wait for
 
     classifier, data = plan.classifier, plan.data
     model = Portable(classifier.scaling, classifier.network).cpu()
     facts = facts_about(data.class_names, data.input_shape, classifier.scaling)
     try:
-        return log_model(run, model, facts, data.train_images[:2].contiguous())
+        about = About(model_name(plan.settings.tracking.run_name), describe_model(run, plan), (data.name, data.digest))
+        return log_model(run, model, facts, data.train_images[:2].contiguous(), about)
     except UsageError as error:
         for line in error.problems:
             console.print(f"the model is not in MLflow, its checkpoint is: {line}", soft_wrap=True, markup=False)

@@ -25,14 +25,14 @@ def settings(tmp_path) -> Tracking:
 
 def test_a_training_goes_on_while_others_hold_the_database(settings, tmp_path):
     with open_run(settings, {}) as run, closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
-        run.log_epoch(1, {"train/loss": 1.0})
+        run.log_epoch(1, {"train/loss": 1 / 8})
         run.flush()
         other.execute("BEGIN EXCLUSIVE")
         for epoch in range(2, 30):
-            run.log_epoch(epoch, {"train/loss": 1 / epoch})
+            run.log_epoch(epoch, {"train/loss": epoch / 8})
         other.execute("COMMIT")  # reached although nothing could be written meanwhile
-        run.log_metrics(30, {"train/loss": 1 / 30})
-        assert run.history()["train/loss"] == {epoch: 1 / epoch for epoch in range(1, 31)}
+        run.log_metrics(30, {"train/loss": 30 / 8})
+        assert run.history()["train/loss"] == {epoch: epoch / 8 for epoch in range(1, 31)}
         run.log_epoch(31, {"train/loss": 0.0})
     client = mlflow.MlflowClient(settings.uri)
     assert client.get_run(run.run_id).info.status == "FINISHED"

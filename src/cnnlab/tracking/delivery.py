@@ -7,17 +7,18 @@ status are the same when they are sent again; of metrics, runs and models the st
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mlflow
-import yaml
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModel, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.models.model import MLMODEL_FILE_NAME
 
 from cnnlab.errors import UsageError
+from cnnlab.tracking.colors import color_tags
+from cnnlab.tracking.descriptions import is_own
 from cnnlab.tracking.journal import Journal, Kind, Line
+from cnnlab.tracking.kept_model import KeptModel, create_model, fill_model
 from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.store import prepare
 from cnnlab.tracking.writer import LARGEST_BATCH
@@ -84,7 +85,7 @@ class Delivery:
             case Kind.PARAMETERS:
                 self.client.log_batch(run_id, params=[Param(key, value) for key, value in _texts(line).items()])
             case Kind.TAGS:
-                self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in _texts(line).items()])
+                self._send_tags(_texts(line))
             case Kind.DATASET:
                 self.client.log_inputs(run_id, [dataset_of(line)])
             case Kind.ARTIFACT if kept is not None:
@@ -100,6 +101,7 @@ class Delivery:
             experiment = prepare(self.uri, str(line["experiment"]))
             name, start = str(line["name"]), int(str(line["time"]))
             tags = _texts(line)
+            tags |= color_tags(self.client, self.uri, experiment, tags)
             found = self.client.search_runs([experiment], f"tags.`{Tag.RECORDED}` = '{tags[Tag.RECORDED]}'")
             run = found[0] if found else self.client.create_run(experiment, start, tags, name)
             self.journal.acknowledge(run_id=run.info.run_id, experiment_id=experiment)
@@ -118,6 +120,12 @@ class Delivery:
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in _texts(line).items()])
         self.journal.acknowledge(run_id=run_id, experiment_id=run.info.experiment_id)
 
+    def _send_tags(self, texts: Mapping[str, str]) -> None:
+        if Tag.NOTE in texts and not is_own(self.client.get_run(self.run_id).data.tags.get(Tag.NOTE, "")):
+            texts = {key: value for key, value in texts.items() if key != Tag.NOTE}  # somebody has described it
+        if texts:
+            self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in texts.items()])
+
     def _send_metrics(self, entries: list[Metric]) -> None:
         if self.doubtful:
             there = {
@@ -131,18 +139,15 @@ class Delivery:
 
     def _send_model(self, line: Line, folder: Path) -> None:
         """Create the model, tell its own folder under which name, and let the run point to it."""
-        experiment, name = self.journal.acknowledged.experiment_id, str(line["name"])
-        tags, parameters = _texts(line), _texts(line, "parameters")
-        condition = f"tags.`{Tag.RECORDED}` = '{tags[Tag.RECORDED]}'"
+        experiment = self.journal.acknowledged.experiment_id
+        about = _texts(line, "dataset") if "dataset" in line else {}  # which an older version did not tell
+        dataset = (about["name"], about["digest"]) if about else None
+        parts = _texts(line), _texts(line, "parameters"), metrics_of(line), dataset
+        kept = KeptModel(str(line["name"]), folder, *parts)
+        condition = f"tags.`{Tag.RECORDED}` = '{kept.tags[Tag.RECORDED]}'"
         found = self.client.search_logged_models([experiment], condition) if self.doubtful else []
-        model = found[0] if found else self.client.create_logged_model(experiment, name, self.run_id, tags, parameters)
-        run = self.client.get_run(self.run_id)
-        outputs = run.outputs.model_outputs if run.outputs else []
-        if not any(output.model_id == model.model_id for output in outputs):
-            self.client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step=0)])
-        _name_in_folder(folder, model, self.run_id)
-        self.client.log_model_artifacts(model.model_id, str(folder))
-        self.client.finalize_logged_model(model.model_id, "READY")
+        model = found[0] if found else create_model(self.client, experiment, self.run_id, kept)
+        fill_model(self.client, model, self.run_id, kept)
         self.journal.acknowledge(model_id=model.model_id)
 
 
@@ -177,12 +182,3 @@ def _texts(line: Line, key: str = "texts") -> dict[str, str]:
 def identity(entry: Metric) -> tuple[str, str, int, int]:
     """Return what tells two entries of one run apart; not a number is equal to itself here."""
     return entry.key, repr(entry.value), entry.timestamp, entry.step
-
-
-def _name_in_folder(folder: Path, model: LoggedModel, run_id: str) -> None:
-    """Write into a model's own description what only the server could say: its id, its run and its place."""
-    file = folder / MLMODEL_FILE_NAME
-    about = yaml.safe_load(file.read_text(encoding="utf-8"))
-    names = {"model_id": model.model_id, "model_uuid": model.model_id, "run_id": run_id}
-    about |= names | {"artifact_path": model.artifact_location}
-    file.write_text(yaml.safe_dump(about, sort_keys=False), encoding="utf-8")

@@ -17,6 +17,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from cnnlab.errors import hidden
 from cnnlab.tracking.delivery import identity
 from cnnlab.tracking.journal import Journal, Kind
+from cnnlab.tracking.kept_model import KeptModel
 from cnnlab.tracking.schema import Tag
 
 REQUEST = 100  # parameters or tags that MLflow takes at once: a line is a request, of which one answer tells
@@ -64,8 +65,7 @@ class RecordingClient(mlflow.MlflowClient):
         if metrics:
             for metric in metrics:
                 self.history[metric.key].append(metric)
-            entries = [(metric.key, metric.value, metric.timestamp, metric.step) for metric in metrics]
-            self.note(Kind.METRICS, entries=entries)
+            self.note(Kind.METRICS, entries=entries_of(metrics))
 
     def get_metric_history(self, run_id: str, key: str) -> PagedList[Metric]:
         if run_id != self.own:
@@ -93,12 +93,24 @@ class RecordingClient(mlflow.MlflowClient):
             texts = {tag.key: tag.value for tag in item.tags}
             self.note(Kind.DATASET, dataset=dict(item.dataset), texts=texts)
 
-    def log_model_folder(self, name: str, folder: Path) -> None:
-        """Keep a folder as MLflow writes models; the server gives it its id."""
-        named = resolve_tags({str(Tag.RECORDED): uuid.uuid4().hex})
-        texts = {key: hidden(value) for key, value in named.items()}
-        kept = self.journal.keep(folder)
-        self.note(Kind.MODEL, name=name, kept=kept, texts=texts, parameters=self.parameters)
+    def log_model_folder(self, kept: KeptModel) -> None:
+        """Keep a model; the server gives it its id."""
+        named = resolve_tags({**kept.tags, str(Tag.RECORDED): uuid.uuid4().hex})
+        name, digest = kept.dataset or ("", "")
+        self.note(
+            Kind.MODEL,
+            name=kept.name,
+            kept=self.journal.keep(kept.folder),
+            texts={key: hidden(value) for key, value in named.items()},
+            parameters=self.parameters,
+            entries=entries_of(kept.results),
+            dataset={"name": name, "digest": digest} if kept.dataset else {},
+        )
+
+
+def entries_of(metrics: Sequence[Metric]) -> list[tuple[str, float, int, int]]:
+    """Return metrics as a line has them."""
+    return [(metric.key, metric.value, metric.timestamp, metric.step) for metric in metrics]
 
 
 def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

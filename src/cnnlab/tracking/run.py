@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import mlflow
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.time import get_current_time_millis
@@ -18,114 +17,18 @@ from mlflow.utils.time import get_current_time_millis
 from cnnlab.errors import UsageError, described, hidden
 from cnnlab.settings.commands import Tracking
 from cnnlab.signals import Interruption, deferred
-from cnnlab.tracking.history import History, epoch_history, logged_steps
+from cnnlab.tracking.colors import color_tags
+from cnnlab.tracking.descriptions import command, ending_line
+from cnnlab.tracking.history import logged_steps
 from cnnlab.tracking.reach import is_server, within
-from cnnlab.tracking.recording import OPENING, Recording, end_abandoned, is_recorded, open_recording
+from cnnlab.tracking.recording import OPENING, SAMPLE, end_abandoned, is_recorded, open_recording
+from cnnlab.tracking.sampler import Sampler
 from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.stale import process_tags
 from cnnlab.tracking.store import connect, prepare, reserved_space
-from cnnlab.tracking.writer import Writer
+from cnnlab.tracking.tracked_run import TrackedRun, rounded, tracked_run, writer_of
 
 FreeSpace = Callable[[], None]  # gives back the disk space that is held for the last words of a run
-
-
-@dataclass(frozen=True)
-class TrackedRun:
-    """The open run: its id, and the few ways to add to it."""
-
-    run_id: str
-    experiment_id: str
-    client: mlflow.MlflowClient
-    logged: frozenset[tuple[str, int]] = frozenset()  # of a run opened again: the metrics it has, with their steps
-    recording: Recording | None = None  # where the run is kept on this machine first
-    active: bool = True  # whether it is the run that MLflow's own functions mean, which only the last one opened is
-    writer: Writer | None = None  # of an open run: writes its epochs beside the training
-
-    @property
-    def waits(self) -> str | None:
-        """What of a run that has ended no server has yet, and the command that delivers it."""
-        return self.recording.waits if self.recording else None
-
-    @property
-    def model_uri(self) -> str | None:
-        """The address of the model that a server was given, once it was."""
-        model_id = self.recording.journal.acknowledged.model_id if self.recording else ""
-        return f"models:/{model_id}" if model_id else None
-
-    @property
-    def tags(self) -> dict[str, str]:
-        return dict(self.client.get_run(self.run_id).data.tags)
-
-    def log_parameters(self, parameters: Mapping[str, object]) -> None:
-        """Keep the configuration, one parameter a key; MLflow cuts values beyond its own limit."""
-        self.client.log_batch(self.run_id, params=[Param(key, hidden(str(value))) for key, value in parameters.items()])
-
-    def log_metrics(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Keep one epoch's metrics in one call; the step is the epoch, counted from 1.
-
-        What a run that goes on has of this step stands: stopped after it was logged, the epoch is trained again.
-        """
-        self.flush()
-        if entries := self._entries(epoch, metrics):
-            self.client.log_batch(self.run_id, metrics=entries)
-
-    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Keep one epoch's metrics as `log_metrics` does, beside the training; raises what an earlier epoch met."""
-        if self.writer is None:
-            self.log_metrics(epoch, metrics)
-        else:
-            self.writer.put(self._entries(epoch, metrics))
-
-    def flush(self) -> None:
-        """Wait until the store, or the journal, has all epochs; raises what was met on the way."""
-        if self.writer is not None:
-            self.writer.flush()
-
-    def history(self, names: Iterable[str] = ()) -> History:
-        """Return what was logged of every epoch: see `epoch_history`."""
-        self.flush()
-        return epoch_history(self.client, self.run_id, names)
-
-    def _entries(self, epoch: int, metrics: Mapping[str, float]) -> list[Metric]:
-        now = get_current_time_millis()
-        return [
-            Metric(key, float(value), now, epoch) for key, value in metrics.items() if (key, epoch) not in self.logged
-        ]
-
-    def log_text(self, text: str, file_name: str) -> None:
-        self.client.log_text(self.run_id, hidden(text), file_name)
-
-    def log_file(self, file: Path, folder: str | None = None) -> None:
-        self.client.log_artifact(self.run_id, str(file), folder)
-
-    def log_folder(self, source: Path, folder: str) -> None:
-        """Keep the files of `source` under the artifact folder `folder`."""
-        self.client.log_artifacts(self.run_id, str(source), folder)
-
-    def end(self, status: str) -> None:
-        """End the run as what it was."""
-        if self.writer is not None:
-            self.writer.close()
-        if self.recording is not None:
-            self.recording.end(status)
-        elif self.active:
-            mlflow.end_run(status)
-        else:
-            self.client.set_terminated(self.run_id, status)
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        self.client.log_batch(self.run_id, tags=[RunTag(key, hidden(value)) for key, value in tags.items()])
-
-
-def writer_of(client: mlflow.MlflowClient, run_id: str) -> Writer:
-    """Return what writes the epochs of a run beside its training."""
-    return Writer(lambda entries: client.log_batch(run_id, metrics=entries))
-
-
-def tracked_run(uri: str, run_id: str) -> TrackedRun:
-    """Return a run that has ended, to be added to; its status stays what it was."""
-    client = mlflow.MlflowClient(uri)
-    return TrackedRun(run_id, client.get_run(run_id).info.experiment_id, client)
 
 
 def end_for_another(settings: Tracking, run_id: str, reason: str) -> None:
@@ -151,10 +54,11 @@ def end_own(run: TrackedRun, settings: Tracking, reason: str, *, interrupted: bo
 
 
 def _end_in_store(uri: str, run_id: str, status: str, tags: Mapping[str, str]) -> None:
-    client = mlflow.MlflowClient(uri)
-    if client.get_run(run_id).info.status == "RUNNING":
-        client.log_batch(run_id, tags=[RunTag(key, hidden(value)) for key, value in tags.items()])
-        client.set_terminated(run_id, status)
+    run = tracked_run(uri, run_id)
+    if run.client.get_run(run_id).info.status == "RUNNING":
+        run.set_tags(tags)
+        run.describe(ending_line(status, tags), command(run.tags))
+        run.client.set_terminated(run_id, status)
 
 
 def create_run(settings: Tracking, tags: Mapping[str, str]) -> str:
@@ -170,7 +74,8 @@ def create_run(settings: Tracking, tags: Mapping[str, str]) -> str:
 
 def _create(settings: Tracking, tags: Mapping[str, str], experiment_id: str) -> str:
     client = mlflow.MlflowClient(settings.uri)
-    kept = {key: hidden(value) for key, value in resolve_tags({**tags, **process_tags()}).items()}
+    color = color_tags(client, settings.uri, experiment_id, tags)
+    kept = {key: hidden(value) for key, value in resolve_tags({**tags, **color, **process_tags()}).items()}
     return client.create_run(experiment_id, tags=kept, run_name=settings.run_name).info.run_id
 
 
@@ -228,36 +133,56 @@ def open_run(
 def _start(settings: Tracking, tags: Mapping[str, str], experiment_id: str, run_id: str | None) -> TrackedRun:
     new = run_id is None
     if run_id is None:
-        run_id, tags = _create(settings, tags, experiment_id), {}
+        run_id = _create(settings, tags, experiment_id)
     connect(settings.uri)
-    mlflow.set_system_metrics_sampling_interval(settings.system_metrics_interval)
     try:
         # Nested: a notebook may have a run of its own open.
-        active = mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=settings.system_metrics)
+        active = mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False)
     except MlflowException as error:
         raise UsageError(f"tracking.uri={settings.uri!r} does not hold the MLflow run {run_id}") from error
     client = mlflow.MlflowClient()
     logged = frozenset() if new else logged_steps(client, run_id)
-    run = TrackedRun(active.info.run_id, active.info.experiment_id, client, logged, writer=writer_of(client, run_id))
+    sampler = None
+    if settings.system_metrics:
+        first = 1 + max((step for name, step in logged if name == SAMPLE), default=-1)
+        sampler = Sampler(run_id, settings.system_metrics_interval, first, partial(_keep_sample, client, run_id))
+        sampler.start()
+    known, writer = {**active.data.tags, **tags}, writer_of(client, run_id)
+    run = TrackedRun(run_id, active.info.experiment_id, client, logged, writer=writer, sampler=sampler, tags=known)
     for tag in () if new else (Tag.ERROR, Tag.INTERRUPTION):
         if tag in active.data.tags:
             client.delete_tag(run_id, tag)
-    run.set_tags({**tags, **process_tags()})
+    if not new:
+        run.set_tags({**tags, **process_tags()})
     return run
+
+
+def _keep_sample(client: mlflow.MlflowClient, run_id: str, step: int, metrics: Mapping[str, float]) -> None:
+    now = get_current_time_millis()
+    client.log_batch(run_id, metrics=[Metric(key, rounded(key, value), now, step) for key, value in metrics.items()])
 
 
 def _beside(settings: Tracking, tags: Mapping[str, str], experiment_id: str) -> TrackedRun:
     run_id = _create(settings, tags, experiment_id)
     connect(settings.uri)
     client = mlflow.MlflowClient()
-    return TrackedRun(run_id, experiment_id, client, active=False, writer=writer_of(client, run_id))
+    return TrackedRun(run_id, experiment_id, client, active=False, writer=writer_of(client, run_id), tags=dict(tags))
 
 
 def _record(settings: Tracking, tags: Mapping[str, str], run_id: str | None) -> TrackedRun:
     recording = open_recording(settings, tags, run_id)
     logged = frozenset((entry.key, entry.step) for known in recording.client.history.values() for entry in known)
     client, own = recording.client, recording.run_id
-    return TrackedRun(own, recording.experiment_id, client, logged, recording, writer=writer_of(client, own))
+    return TrackedRun(
+        own,
+        recording.experiment_id,
+        client,
+        logged,
+        recording,
+        writer=writer_of(client, own),
+        sampler=recording.sampler,
+        tags=dict(tags),
+    )
 
 
 def _finish(run: TrackedRun | None) -> str | None:
@@ -277,5 +202,7 @@ def _end(run: TrackedRun | None, status: str, tags: Mapping[str, str], details: 
         run.set_tags(tags)
         if details:
             run.log_text(details, "traceback.txt")
+        first, *rest = run.story or ["", command(run.tags)]
+        run.describe("; ".join(filter(None, [ending_line(status, tags), first])), *rest)
     finally:
         run.end(status)

@@ -20,7 +20,10 @@ class Sampler(SystemMetricsMonitor):
             self.collect_metrics()
             if self._shutdown_event.wait(self.sampling_interval):
                 return
-            self.keep(self._logging_step, {f"{self._metrics_prefix}{key}": value for key, value in self.taken()})
+            try:
+                self.keep(self._logging_step, {f"{self._metrics_prefix}{key}": value for key, value in self.taken()})
+            except Exception:  # samples are no reason to end a training, which meets the same soon enough
+                return
             self._logging_step += 1
 
     def finish(self) -> None:

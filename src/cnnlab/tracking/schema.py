@@ -46,6 +46,9 @@ class Tag(StrEnum):
     """Tags of a run. Those of MLflow's own (`mlflow.*`) carry its names."""
 
     PARENT = "mlflow.parentRunId"  # of trials and winners: the sweep's run
+    NOTE = "mlflow.note.content"  # the description, in Markdown, that MLflow shows on top of a page
+    COLOR = "mlflow.runColor"  # in which MLflow draws a run: the same for all of one setting
+    NAME = "mlflow.runName"
     ROLE = "sweep.role"  # of every run of a sweep, and of a tested file: one of Role; a run of train.py has none
 
     DATASET = "dataset"  # the names of the configuration's groups
@@ -126,12 +129,13 @@ class Metric(StrEnum):
     """Metrics beyond `SPLIT/MEASURE`, where SPLIT is train, val or test and MEASURE one of:
 
     loss (cross-entropy in nats), acc (0 to 1), objective (loss and penalties, what training minimizes); of validation
-    and test the chosen MEASURES; of test always calibration_error, precision, recall and f1, the last three also of
-    each class as `test/recall/CLASS`.
+    and test the chosen MEASURES; of test always calibration_error, precision, recall and f1 (those of each class are in
+    the artifact figures/classes.csv).
 
-    The step is the epoch. MLflow shows and sorts by the value at the last step, so where the kept checkpoint is not the
-    last epoch's, its validation metrics stand once more at step `epochs` + 1: `val/acc` of a finished run is what the
-    kept and tested checkpoint reached.
+    The step is the epoch, and 0 of what came out of a run: `test/...`, `best/...`, best_epoch, epochs and
+    training_seconds. MLflow shows and sorts by the value at the last step, so where the kept checkpoint is not the last
+    epoch's, its validation metrics stand once more at step `epochs` + 1: `val/acc` of a finished run is what the kept
+    and tested checkpoint reached.
     """
 
     EPOCH = "epoch"  # counted from 1; tells Lightning's callbacks, never kept
@@ -140,12 +144,13 @@ class Metric(StrEnum):
     LEARNING_RATE = "learning_rate"
 
     TRAIN_LOSS = "train/loss"
+    TRAIN_ACCURACY = "train/acc"
     VAL_LOSS = "val/loss"
     VAL_ACCURACY = "val/acc"
     TEST_ACCURACY = "test/acc"
     TEST_LOSS = "test/loss"
 
-    BEST_VAL_ACCURACY = "best/val/acc"  # what the kept checkpoint reached, at its own step; see BEST
+    BEST_VAL_ACCURACY = "best/val/acc"  # what the kept checkpoint reached; see BEST
     BEST_VAL_LOSS = "best/val/loss"
     BEST_EPOCH = "best_epoch"  # of the kept checkpoint
     EPOCHS = "epochs"  # trained in all

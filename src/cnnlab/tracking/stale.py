@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cnnlab.living import is_dead, this_process
 from cnnlab.start import typed
+from cnnlab.tracking.descriptions import command, description, ending_line, is_own
 from cnnlab.tracking.schema import Metric, Role, Tag
 from cnnlab.tracking.store import locked, remove_reserves, sqlite_file, tell
 
@@ -61,7 +62,10 @@ def _end(client: mlflow.MlflowClient, run: Run) -> None:
     """End a run at the moment it last told of itself: nobody knows when its process went."""
     run_id = run.info.run_id
     told = [item.timestamp for item in client.get_metric_history(run_id, Metric.EPOCH_SECONDS)]
-    client.log_batch(run_id, tags=[RunTag(Tag.INTERRUPTION, GONE)])
+    tags = {str(Tag.INTERRUPTION): GONE}
+    if is_own(run.data.tags.get(Tag.NOTE, "")):
+        tags[str(Tag.NOTE)] = description(ending_line("KILLED", tags), command(run.data.tags))
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     client.set_terminated(run_id, "KILLED", max([run.info.start_time, *told]))
 
 

@@ -10,7 +10,7 @@ import fcntl
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,14 +23,13 @@ from cnnlab.errors import UsageError, disk_is_full, one_line
 from cnnlab.start import typed
 from cnnlab.tracking import database, moved
 from cnnlab.tracking.reach import check_reachable, is_server
+from cnnlab.tracking.views import MADE, VERSION, experiment_tags, missing_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
 DEFAULT = "sqlite:///mlruns/mlflow.db"
-# Without it MLflow's pages open as those of a chat application: traces, judges, prompts.
-MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 RESERVE = 256 * 1024  # bytes
 RESERVED = ".reserve-"  # + process
 ALLOWED = "allowed: sqlite:///FILE, http(s)://SERVER, or a database MLflow knows (postgresql://, mysql://)"
@@ -121,6 +120,8 @@ def prepare(uri: str, experiment_name: str) -> str:
             experiment = client.get_experiment_by_name(experiment_name)
             if experiment is None:
                 return _create_experiment(client, uri, experiment_name)
+            if experiment.lifecycle_stage != LifecycleStage.DELETED:
+                _give(client, experiment.experiment_id, experiment.tags)
     except OSError as error:
         if disk_is_full(error):
             raise
@@ -182,13 +183,21 @@ def tell(lines: Iterable[str]) -> None:
         print(line, file=sys.stderr)
 
 
+def _give(client: MlflowClient, experiment_id: str, present: Mapping[str, str]) -> None:
+    """Give an experiment with these tags the views and the description it lacks."""
+    for key, value in missing_tags(experiment_id, present).items():
+        client.set_experiment_tag(experiment_id, key, value)
+
+
 def _create_experiment(client: MlflowClient, uri: str, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
     file = sqlite_file(uri)
     location = (file.parent / "artifacts" / name).as_uri() if file else None
     try:
-        return client.create_experiment(name, artifact_location=location, tags=MODEL_TRAINING)
+        experiment_id = client.create_experiment(name, artifact_location=location, tags=experiment_tags())
+        _give(client, experiment_id, {MADE: VERSION})
+        return experiment_id
     except MlflowException as error:
         # A server has no lock of ours: somebody else may have been first.
         if error.error_code == "RESOURCE_ALREADY_EXISTS" and (found := client.get_experiment_by_name(name)):

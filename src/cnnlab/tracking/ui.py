@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import socket
 import sys
-from typing import NoReturn
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
 
 from cnnlab import process
 from cnnlab.cli import USAGE, tell
@@ -16,6 +17,11 @@ from cnnlab.errors import UsageError, hidden
 from cnnlab.start import typed
 from cnnlab.tracking.reach import is_server
 from cnnlab.tracking.store import default_uri, prepare, settle, sqlite_file
+
+if TYPE_CHECKING:
+    from cnnlab.tracking.pages import Application
+
+HOST = "127.0.0.1"
 
 
 def serve(port: str) -> None:
@@ -29,10 +35,39 @@ def serve(port: str) -> None:
     if file is None or not file.exists():
         prepare(uri, "digits")
     settle(uri)
-    from mlflow.cli import cli
+    from cnnlab.tracking.pages import Pages, application, page_of_runs
 
-    print(f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning", flush=True)
-    cli(["ui", "--workers", "1", "--host", "127.0.0.1", "--port", port, "--backend-store-uri", uri])
+    pages = application(uri)
+    address = f"http://{HOST}:{port}"
+    if not isinstance(pages, Pages):
+        address += f"/{page_of_runs(latest_experiment(uri))}"
+    run(pages, int(port), address)
+
+
+def run(pages: Application, port: int, address: str) -> None:
+    """Serve until interrupted, and print the address, alone, once it answers."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                print(address, flush=True)
+
+    # A page that is open asks again and again; nobody waits for its connection to end.
+    config = uvicorn.Config(pages, host=HOST, port=port, log_level="warning", timeout_graceful_shutdown=1)
+    with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has stopped
+        Server(config).run()
+
+
+def latest_experiment(uri: str) -> str:
+    """Return the experiment of the latest run, or the latest experiment where there is no run."""
+    import mlflow
+
+    client = mlflow.MlflowClient(uri)
+    experiments = [item.experiment_id for item in client.search_experiments()]
+    runs = client.search_runs(experiments, max_results=1)
+    return str(runs[0].info.experiment_id if runs else experiments[0])
 
 
 def check_port(port: str) -> None:
@@ -42,7 +77,7 @@ def check_port(port: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was closed just now is free
         try:
-            probe.bind(("127.0.0.1", int(port)))
+            probe.bind((HOST, int(port)))
         except OSError as error:
             another = typed("ui") + (" PORT=5001" if typed("ui").startswith("make") else " 5001")
             raise UsageError(f"PORT={port} cannot be used ({error.strerror}); take another: {another}") from error
