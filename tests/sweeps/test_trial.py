@@ -162,7 +162,7 @@ def test_a_trial_is_kept_like_a_run_and_says_how_to_repeat_it(tmp_path):
     bench = Bench(tmp_path, "trainer.max_epochs=2", goals=("val/acc", "parameters"))
     (trial,) = bench.run({"model.hidden_units.0": 8})
     run = bench.client.get_run(trial.user_attrs[RUN])
-    assert run.data.metrics["best/val/acc"] == trial.values[0]
+    assert run.data.metrics["best/val/acc"] == pytest.approx(trial.values[0], rel=1e-6)
     assert run.data.metrics["cost/parameters"] == trial.values[1]
     assert run.data.metrics["epochs"] == 2
     threads = str(torch.get_num_threads())
