@@ -47,6 +47,11 @@ def own_name(section: Section) -> str:
 
 def start_tags(plan: Plan) -> dict[str, str]:
     """Return the tags that say what ran, where, and from which code."""
+    return plan_tags(plan) | code_tags(Path.cwd()) | machine_tags(str(plan.trainer.strategy.root_device))
+
+
+def plan_tags(plan: Plan) -> dict[str, str]:
+    """Return the tags that say what ran."""
     size = str(parameter_count(plan.classifier.network))
     known = settings_tags(plan.settings) | {Tag.PARAMETERS: size, Tag.SETTINGS: plan.settings.digest(plan.start.digest)}
     beginning = {Tag.INITIAL_RUN: plan.start.run_id, Tag.INITIAL_WEIGHTS: plan.start.digest}
@@ -56,8 +61,7 @@ def start_tags(plan: Plan) -> dict[str, str]:
     known[str(Tag.TRAINING_IMAGES)] = plan.data.training_digest
     if plan.data.sealed:
         known[str(Tag.SEALED)] = "true"
-    device = str(plan.trainer.strategy.root_device)
-    return known | code_tags(Path.cwd()) | machine_tags(device)
+    return known
 
 
 def place_tags(job: Job) -> dict[str, str]:
@@ -92,15 +96,19 @@ def record_start(run: TrackedRun, plan: Plan) -> None:
     run.log_text(environment(), ENVIRONMENT_FILE)
     if diff := uncommitted_diff(Path.cwd()):
         run.log_text(diff, DIFF_FILE)
-    profile = {"classes": data.classes, "image": list(data.input_shape), **plan.data_module.sizes}
+    run.client.log_inputs(run.run_id, [lineage(plan, data.digest)])
+    run.log_text(as_yaml(plan.settings), SETTINGS_FILE)  # the last: a run that has it can go on
+
+
+def lineage(plan: Plan, digest: str) -> DatasetInput:
+    """Return the data of a plan as MLflow keeps it with a run; `digest` is that of all the run may read."""
+    data, sizes = plan.data, {split: size for split, size in plan.data_module.sizes.items() if size}
     dataset = Dataset(
         name=data.name,
-        digest=data.digest,
+        digest=digest,
         source_type="local",
         source=json.dumps({"uri": data.source}),
-        profile=json.dumps(profile),
+        profile=json.dumps({"classes": data.classes, "image": list(data.input_shape), **sizes}),
     )
-    used = ", ".join(SPLIT_NAMES.get(split, split) for split in plan.data_module.sizes)
-    lineage = DatasetInput(dataset, [InputTag("mlflow.data.context", used)])
-    run.client.log_inputs(run.run_id, [lineage])
-    run.log_text(as_yaml(plan.settings), SETTINGS_FILE)  # the last: a run that has it can go on
+    used = ", ".join(SPLIT_NAMES.get(split, split) for split in sizes)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", used)])

@@ -68,12 +68,12 @@ def summarize(
     tallied, goals = tally(trials), order.goals
     write_table(study, goals, order.space, folder / TRIALS_FILE)
     parent.log_file(folder / TRIALS_FILE)
-    parent.log_metrics(0, {f"{TRIALS}{name}": tallied[name] for name in ENDED})
+    parent.log_results({f"{TRIALS}{name}": tallied[name] for name in ENDED})
     best = goals.best(trials)
     if best is None:
         return []
     reached = zip(goals.names, best.values, strict=True)
-    parent.log_metrics(0, {f"{BEST_TRIAL}{name}": value for name, value in reached})
+    parent.log_results({f"{BEST_TRIAL}{name}": value for name, value in reached})
     told: dict[str, str] = {Tag.BEST_TRIAL: str(best.number), Tag.BEST_PARAMETERS: parameters(best.params)}
     parent.set_tags(told | {str(Tag.BEST_RUN): str(best.user_attrs.get(RUN, ""))})
     values = order.space.values(best.params)
@@ -94,7 +94,7 @@ def record_winner(parent: TrackedRun, results: Sequence[Mapping[str, float]]) ->
     for name in results[0] if results else ():
         values = [result[name] for result in results]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        parent.log_metrics(0, {f"{WINNER}{name}_mean": statistics.fmean(values), f"{WINNER}{name}_std": spread})
+        parent.log_results({f"{WINNER}{name}_mean": statistics.fmean(values), f"{WINNER}{name}_std": spread})
 
 
 def closing_rows(

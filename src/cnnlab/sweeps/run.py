@@ -23,6 +23,7 @@ from cnnlab.settings.sweep import Search, WorkerOrder
 from cnnlab.signals import Interruption, deferred
 from cnnlab.start import typed
 from cnnlab.sweeps.dashboard import describe, link_trials, name_goals
+from cnnlab.sweeps.description import describe_sweep
 from cnnlab.sweeps.first import queue_first
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.order import Order, read_order
@@ -100,6 +101,8 @@ def sweep(job: Job) -> SweepRun:
         finally:
             keep_results(this)
         tested, runs = confirm(this)
+        if tested:
+            tell_page(this, tested)
     rows = closing_rows(order, study, parent, job.folder, tested, time.perf_counter() - started)
     problems: list[str] = []
     if order.training.tracking.registers and runs:
@@ -181,16 +184,29 @@ def search(this: RunningSweep) -> None:
     run_workers(this, this.study, this.lock, work_order(this, this.study, order.goals, how, total))
 
 
+def next_commands(this: RunningSweep) -> dict[str, str]:
+    """Return the commands that go on from here, by what they do."""
+    commands = {"go on with the sweep": command_of(this.order)}
+    if this.order.goals.best(this.study.get_trials(deepcopy=False)) is None:
+        return commands
+    again = best_again(this.folder, this.order.job.own_folder)
+    return {"train the best once more": f"{typed('train')} {again}", **commands}
+
+
 def keep_results(this: RunningSweep) -> None:
     """Write table, plots and the winner into the folder and the MLflow run, whatever state the study is in."""
     link_trials(this.study, this.page)
-    commands = {"go on with the sweep": command_of(this.order)}
-    if this.order.goals.best(this.study.get_trials(deepcopy=False)) is not None:
-        again = best_again(this.folder, this.order.job.own_folder)
-        commands = {"train the best once more": f"{typed('train')} {again}", **commands}
+    commands = next_commands(this)
     describe(this.study, this.order.goals, {"The sweep in MLflow": this.page(this.parent.run_id)}, commands)
     for note in summarize(this.order, this.study, this.parent, this.folder, commands):
         say(note)
+    tell_page(this)
+
+
+def tell_page(this: RunningSweep, tested: Sequence[Mapping[str, float]] = ()) -> None:
+    """Describe the sweep in MLflow's pages, with what its winner has reached once it was `tested`."""
+    goals, plots = this.order.goals, this.folder / "plots"
+    describe_sweep(this.parent, this.study, goals, next_commands(this), plots, tested)
 
 
 def confirm(this: RunningSweep) -> tuple[list[dict[str, float]], list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import optuna
@@ -19,6 +19,7 @@ from cnnlab.settings.dataset import Dataset
 from cnnlab.sweeps.configurations import Configurations
 from cnnlab.sweeps.repeat import repeating, with_options
 from cnnlab.sweeps.study import REASON
+from cnnlab.tracking.provenance import code_tags, machine_tags
 from cnnlab.weights import WeightsCache
 
 
@@ -37,6 +38,12 @@ class DatasetCache:
                 data = replace(data, test_images=data.test_images[:0], test_labels=data.test_labels[:0])
             self.loaded[key] = data
         return self.loaded[key]
+
+
+@cache
+def place_tags(device: str) -> dict[str, str]:
+    """Return where and from which code this process computes: of each trial the same, and asked for once."""
+    return code_tags(Path.cwd()) | machine_tags(device)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab import process
-from cnnlab.beginning import settings_tags
+from cnnlab.beginning import lineage, plan_tags, settings_tags
 from cnnlab.errors import UNREADABLE
 from cnnlab.last_checkpoint import State, read_state
 from cnnlab.plan import Plan, make_plan, read_training
@@ -25,17 +26,20 @@ from cnnlab.settings.read import read, resolve
 from cnnlab.sweeps.goals import Goals, cost
 from cnnlab.sweeps.limits import Limits
 from cnnlab.sweeps.promotion import tidy
-from cnnlab.sweeps.setup import Setup, reason_kept
+from cnnlab.sweeps.setup import Setup, place_tags, reason_kept
 from cnnlab.sweeps.space import Space, apply, section
 from cnnlab.sweeps.storage import CONTINUES, RUN, STATE, run_name, state_of
 from cnnlab.sweeps.story import Fitting, Story, Together, alone, free_memory
 from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, THREADS, is_infeasible
 from cnnlab.sweeps.suggestion import Draft, find_twin, suggested
 from cnnlab.sweeps.watch import Watch
+from cnnlab.tracking.colors import QUIET
+from cnnlab.tracking.descriptions import command, description
 from cnnlab.tracking.run import TrackedRun, open_run
 from cnnlab.tracking.schema import BEST, COST, VALIDATION, Metric, Role, Tag
 
 COMPILE = "trainer.compile"
+OF_RESULTS = (Tag.SETTINGS, Tag.THREADS)  # tags; of the second a trial has its own
 KNOWN_LATER = ("threads", COMPILE)  # what becomes of these settings in a worker
 
 
@@ -99,8 +103,7 @@ class Task:
             settings = read_training(values, self.setup.data)
             threads = process.use_threads(settings.threads)
             trial.set_user_attr(THREADS, threads)
-            run.log_parameters({"threads": threads})
-            run.set_tags(settings_tags(settings) | {str(Tag.THREADS): str(threads)})
+            run.log_parameters({"threads": threads}, settings_tags(settings) | {str(Tag.THREADS): str(threads)})
             state = None
             if (number := trial.user_attrs.get(CONTINUES)) is not None:
                 state = state_of(trial.study.get_trials(deepcopy=False)[number])
@@ -115,7 +118,7 @@ class Task:
                     earlier, stacked = None if index else state, together is not None
                     trainings.append((yield from self.train(trial, seeded, index, run, earlier, stacked=stacked)))
                 except TooCostly as error:
-                    run.set_tags({Tag.TRIAL_STATE: "infeasible"})
+                    run.set_tags(ended_tags(trial, "infeasible", run, str(error)))
                     trial.set_user_attr(REASON, str(error))
                     raise optuna.TrialPruned(str(error)) from error
                 pruned = trainings[0].pruned or (self.seed_by_seed and self.is_worse(trial, trainings))
@@ -144,7 +147,7 @@ class Task:
         process.use_threads(settings.threads)
         plan = make_plan(settings, self.setup.folder, self.setup.data, self.setup.weights)
         if index == 0:
-            run.log_parameters({COMPILE: "none" if stacked else plan.settings.trainer.compile})
+            record_plan(run, plan, "none" if stacked else str(plan.settings.trainer.compile))
         callbacks: list[pl.Callback] = plan.trainer.callbacks  # type: ignore[attr-defined]
         callbacks.remove(plan.checkpoint)
         if index == 0 and trial is not None:
@@ -194,7 +197,7 @@ class Task:
         if not self.limits.most:
             return
         costs = self.limits.costs(plan.classifier.network, plan.data.input_shape)
-        run.log_metrics(0, {logged(name): value for name, value in costs.items()})
+        run.log_results({logged(name): value for name, value in costs.items()})
         trial.set_user_attr(EXCESS, self.limits.excess(costs))
         if too_much := self.limits.exceeded(costs):
             raise TooCostly(too_much)
@@ -208,12 +211,12 @@ class Task:
         """Keep the means over the trainings with the run and the trial, and return them."""
         results = [training.kept() for training in trainings]
         measured = {name: statistics.fmean(result[name] for result in results) for name in results[0]}
-        run.log_metrics(round(measured[Metric.BEST_EPOCH]), {logged(name): value for name, value in measured.items()})
+        run.log_results({logged(name): value for name, value in measured.items()})
         reached = {name: value for name, value in measured.items() if name.startswith(VALIDATION)}
         if any(trainings[0].last[name] != value for name, value in reached.items()):
             # As in a run of train.py: MLflow sorts by what stands at the last step.
             run.log_metrics(trainings[0].last_epoch + 1, reached)
-        run.set_tags({Tag.TRIAL_STATE: "pruned" if pruned else "complete"})
+        run.set_tags(ended_tags(trial, "pruned" if pruned else "complete", run, reached_line(measured)))
         spread = {"seeds": [result[self.goals.metric] for result in results]} if len(results) > 1 else {}
         trial.set_user_attr(RESULT, measured | spread)
         return measured
@@ -226,7 +229,8 @@ class Task:
         if is_infeasible(twin):
             state = "infeasible"
             trial.set_user_attr(REASON, twin.user_attrs[REASON])
-        run.set_tags({Tag.TRIAL_STATE: state, Tag.DUPLICATE: str(twin.number)})
+        said = f"the same parameters as trial {twin.number}, not trained again"
+        run.set_tags({**ended_tags(trial, state, run, said), Tag.DUPLICATE: str(twin.number)})
         trial.set_user_attr(DUPLICATE, twin.number)
         trial.set_user_attr(RESULT, twin.user_attrs.get(RESULT, {}))
         for epoch, value in twin.intermediate_values.items():
@@ -234,6 +238,29 @@ class Task:
         if state != "complete":
             raise optuna.TrialPruned
         return twin.values
+
+
+def record_plan(run: TrackedRun, plan: Plan, compiled: str) -> None:
+    """Keep of a trial what a run of train.py keeps, but for the tag that marks a result."""
+    tags = plan_tags(plan) | place_tags(str(plan.trainer.strategy.root_device))
+    run.log_parameters({COMPILE: compiled}, {name: value for name, value in tags.items() if name not in OF_RESULTS})
+    run.client.log_inputs(run.run_id, [lineage(plan, plan.data.training_digest)])
+
+
+def ended_tags(trial: optuna.Trial, state: str, run: TrackedRun, said: str) -> dict[str, str]:
+    """Return what is told of a trial that ended in a state; MLflow shows any other than complete as if it were."""
+    tags: dict[str, str] = {Tag.TRIAL_STATE: state}
+    if state != "complete":
+        tags |= {Tag.NAME: f"{run_name(trial)}, {state}", Tag.COLOR: QUIET}
+        said = f"{state}: {said}"
+    return tags | {str(Tag.NOTE): description(said, command(run.tags))}
+
+
+def reached_line(measured: Mapping[str, float]) -> str:
+    """Return what a trial reached, in a line."""
+    name = Metric.VAL_ACCURACY if Metric.VAL_ACCURACY in measured else Metric.VAL_LOSS
+    reached = f"{name} {measured[name]:.4f} at epoch" if name in measured else "best epoch"
+    return f"{reached} {measured[Metric.BEST_EPOCH]:g} of {measured[Metric.EPOCHS]:g}"
 
 
 def logged(name: str) -> str:

@@ -52,9 +52,13 @@ class TrackedRun:
         model_id = self.recording.journal.acknowledged.model_id if self.recording else ""
         return f"models:/{model_id}" if model_id else None
 
-    def log_parameters(self, parameters: Mapping[str, object]) -> None:
-        """Keep the configuration, one parameter a key; MLflow cuts values beyond its own limit."""
-        self.client.log_batch(self.run_id, params=[Param(key, hidden(str(value))) for key, value in parameters.items()])
+    def log_parameters(self, parameters: Mapping[str, object], tags: Mapping[str, str] | None = None) -> None:
+        """Keep the configuration, one parameter a key, and tags, in one call; MLflow cuts values beyond its limit."""
+        self.client.log_batch(
+            self.run_id,
+            params=[Param(key, hidden(str(value))) for key, value in parameters.items()],
+            tags=[RunTag(key, hidden(value)) for key, value in (tags or {}).items()],
+        )
 
     def log_metrics(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Keep one epoch's metrics in one call; the step is the epoch, counted from 1.
