@@ -51,4 +51,4 @@ def describe_model(run: TrackedRun, plan: Plan) -> str:
     load = f'mlflow.pyfunc.load_model("models:/{UNKNOWN_ID}").predict(images, params={{"labels": True}})'
     again = f"{typed('predict')} run={run.run_id} image=FILE"
     said = f"{plan.settings.model.name} on {data.name}: {reached}."
-    return "\n\n".join((said, f"{takes}, and answers for {data.classes} classes: {names}.", code(f"{load}\n{again}")))
+    return "\n\n".join((said, f"{takes}, and answers for {data.classes} classes: {names}.", code(load, again)))

@@ -64,7 +64,7 @@ def what_is_kept(run: TrackedRun, plan: Plan, status: str) -> list[str]:
     score = f" ({watched} {value:.4f})" if value is not None else ""
     again = f"{typed('train')} resume={run.run_id}" if status == "KILLED" else ""
     run.story.append(f"kept is the checkpoint of epoch {epoch} of {trained}{score}")
-    run.story.append(code("\n".join(filter(None, [again, measure]))))
+    run.story.append(code(again, measure))
     with suppress(OSError, MlflowException):
         run.story.append(keep_curves(run, plan, history, epoch))
     return [

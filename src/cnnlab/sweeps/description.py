@@ -11,7 +11,7 @@ from PIL import Image
 
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.view import ENDED, cut_short, mean_and_spread, number, parameters, tally
-from cnnlab.tracking.descriptions import PICTURE, WIDTH, code, picture
+from cnnlab.tracking.descriptions import PICTURE, WIDTH, code, picture, wrapped
 from cnnlab.tracking.schema import Metric
 from cnnlab.tracking.tracked_run import TrackedRun
 
@@ -40,11 +40,12 @@ def describe_sweep(
     if best is not None:
         reached = ", ".join(f"{name} {number(value)}" for name, value in zip(goals.names, best.values, strict=True))
         said = f"best is trial {best.number}: {reached}{cut_short(best)}; {said}"
-        found = code(parameters(best.params))
+        found = code(wrapped(parameters(best.params)))
     for name in CONFIRMED:
         if tested and name in tested[0]:
             said += f"; trained again: {name} {mean_and_spread([result[name] for result in tested])}"
-    again = code("\n".join(f"{text}  # {what}" for what, text in commands.items())) if commands else ""
+    lines = [part for what, text in commands.items() for part in (f"# {what}", wrapped(text))]
+    again = code(*lines) if lines else ""
     parts = [found, again, importances(parent, plots / IMPORTANCES)]
     parent.story[:] = [said, *parts]
     parent.describe(said, *parts)

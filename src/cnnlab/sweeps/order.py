@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mlflow.entities import DatasetInput
 from omegaconf import DictConfig, OmegaConf
 
+from cnnlab.beginning import lineage
 from cnnlab.choices import became
 from cnnlab.errors import UsageError, collect
 from cnnlab.fused.fitting import OWN, at_once, obstacle
@@ -69,6 +71,7 @@ class Order:
     first: Sequence[Mapping[str, object]]
     weights: str | None
     notes: tuple[str, ...]
+    dataset: DatasetInput  # as MLflow names it
 
     def definition(self) -> dict[str, dict[str, object]]:
         """Return what makes the trials of a study comparable; plain values, by section."""
@@ -156,7 +159,7 @@ def read_order(job: Job) -> Order:
         raise UsageError(*problems)
     assert goals and space and training and plan and sampler and pruner and sweep.settings and first is not None
     parts = (job, sweep.settings, configurations, training, sampler, pruner, space, goals, first)
-    return adapted(Order(*parts, plan.start.digest, plan.start.lines))
+    return adapted(Order(*parts, plan.start.digest, plan.start.lines, lineage(plan, plan.data.training_digest)))
 
 
 def without_sweep(job: Job) -> DictConfig:

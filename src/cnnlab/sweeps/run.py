@@ -144,6 +144,7 @@ def open_parent(order: Order, study: optuna.Study, lock: StudyLock) -> Iterator[
             if first:
                 grammar = {f"{SEARCH}{key}": text for key, text in order.space.grammar().items()}
                 run.log_parameters(grammar | order.training.flat())
+                run.client.log_inputs(run.run_id, [order.dataset])
             yield run
     except UsageError as error:
         if any(f"does not hold the MLflow run {run_id}" in line for line in error.problems):

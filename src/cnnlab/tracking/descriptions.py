@@ -6,6 +6,7 @@ Markdown; its first line is plain, since lists of runs and experiments show it a
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from cnnlab.start import typed
 from cnnlab.tracking.schema import BEST, VALIDATION, Metric, Tag
 
 UNKNOWN_ID = "MODEL_ID"  # in a description that is written before MLflow has given the model its id
+COLUMNS = 84  # characters of a line of a command
 WIDTH = 680  # pixels that a picture in a description may have: MLflow's pages do not make it smaller
 PICTURE = "figures/description.png"
 
@@ -49,12 +51,26 @@ def picture(run_id: str, name: str = PICTURE) -> str:
 def command(tags: Mapping[str, str], door: str = "train") -> str:
     """Return the command that repeats a run with these tags; nothing where they do not tell."""
     overrides = tags.get(Tag.OVERRIDES)
-    return code(f"{typed(door)} {overrides}".strip()) if overrides is not None else ""
+    return code(wrapped(f"{typed(door)} {overrides}".strip())) if overrides is not None else ""
 
 
-def code(text: str) -> str:
-    """Return a text to be copied."""
-    return f"```\n{text}\n```"
+def wrapped(text: str) -> str:
+    """Return a command in lines that a shell takes as one: MLflow's pages do not break them, and grow as wide."""
+    try:
+        words = shlex.split(text, posix=False)  # quotes stay
+    except ValueError:  # a quote that is not closed
+        return text
+    lines = [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + len(word) > COLUMNS:
+            lines.append(" ")
+        lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
+    return " \\\n".join(lines)
+
+
+def code(*lines: str) -> str:
+    """Return lines to be copied."""
+    return "\n".join(("```", *(line for line in lines if line), "```"))
 
 
 def description(*parts: str) -> str:

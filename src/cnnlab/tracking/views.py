@@ -39,9 +39,9 @@ def tag(name: str) -> str:
 
 # Columns and their widths (pixels): together as wide as the table on a screen of 1440.
 MODEL_COLUMNS = {tag(Tag.MODEL): 100, tag(Tag.REGULARIZATION): 120}
+RESULT_COLUMNS = {metric(Metric.BEST_VAL_ACCURACY): 105, metric(Metric.TEST_ACCURACY): 90}
 LEADERBOARD_COLUMNS = {
-    metric(Metric.BEST_VAL_ACCURACY): 105,
-    metric(Metric.TEST_ACCURACY): 90,
+    **RESULT_COLUMNS,
     metric(Metric.TRAINING_SECONDS): 130,
     **MODEL_COLUMNS,
     tag(Tag.PARAMETERS): 100,
@@ -150,7 +150,7 @@ VIEWS: Mapping[str, tuple[str, State]] = {
     CURVES: ("Curves", state(LEADERBOARD_COLUMNS, {**BEST_FIRST, **CHARTED})),
     "newest": (
         "Everything, newest first",
-        state({"attributes.`Description`": 480, **MODEL_COLUMNS}, {"searchFilter": ""}),
+        state({"attributes.`Description`": 305, **RESULT_COLUMNS, **MODEL_COLUMNS}, {"searchFilter": ""}),
     ),
 }
 

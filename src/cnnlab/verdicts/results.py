@@ -19,7 +19,7 @@ from cnnlab.figures.flips import draw_flips
 from cnnlab.kept_predictions import Kept
 from cnnlab.settings.comparing import Comparing
 from cnnlab.start import typed
-from cnnlab.tracking.descriptions import code
+from cnnlab.tracking.descriptions import code, wrapped
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import COMPARED, VALIDATION, Direction, Tag
 from cnnlab.tracking.store import page_of
@@ -88,7 +88,7 @@ def finish(judged: Judged, seconds: float) -> Verdict:
         parent.log_file(folder / name)
     parent.set_tags({Tag.VERDICT: said})
     parent.log_results(numbers(verdict))
-    parent.describe(said, code(judged.command))
+    parent.describe(said, code(wrapped(judged.command)))
     drawn = draw(judged, images)
     show_closing(closing_rows(verdict, judged, drawn, seconds))
     return verdict
