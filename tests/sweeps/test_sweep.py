@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shlex
 import signal
 import statistics
@@ -66,7 +67,7 @@ def test_only_the_winner_is_tested_and_by_mean_and_spread(swept):
     accuracies = [found.data.metrics["test/acc"] for found in finals]
     assert sorted(found.data.params["seed"] for found in finals) == ["1", "2"]
     assert parent.data.metrics["winner/test/acc_mean"] == pytest.approx(statistics.fmean(accuracies))
-    assert parent.data.metrics["winner/test/acc_std"] == pytest.approx(statistics.stdev(accuracies))
+    assert parent.data.metrics["winner/test/acc_std"] == pytest.approx(statistics.stdev(accuracies), abs=1e-6)
     assert f"{statistics.fmean(accuracies):.4f} ± {statistics.stdev(accuracies):.4f} (n=2)" in said
 
 
@@ -74,7 +75,9 @@ def test_the_run_keeps_table_plots_and_winner(swept):
     folder, output, _ = swept
     parent, _, _ = runs_by_role(folder)
     client = tracked(folder)
-    assert {item.path for item in client.list_artifacts(parent.info.run_id)} == {"trials.csv", "plots", "experiment"}
+    assert {item.path for item in client.list_artifacts(parent.info.run_id)} == {
+        *("trials.csv", "plots", "experiment", "figures")
+    }
     plots = {item.path for item in client.list_artifacts(parent.info.run_id, "plots")}
     names = ("history", "importances", "parallel_coordinate", "slice", "pairs", "intermediate_values")
     tables = {"plots/plots.html", "plots/importances.csv"}
@@ -86,9 +89,25 @@ def test_the_run_keeps_table_plots_and_winner(swept):
     rows = list(csv.DictReader((output / "trials.csv").open()))
     study = study_in(folder)
     assert [row["state"] for row in rows] == [trial.state.name.lower() for trial in study.get_trials()]
-    assert float(parent.data.metrics["best_trial/val/acc"]) == max(
-        float(row["val/acc"]) for row in rows if row["state"] == "complete"
-    )
+    best = max(float(row["val/acc"]) for row in rows if row["state"] == "complete")
+    assert float(parent.data.metrics["best_trial/val/acc"]) == pytest.approx(best, abs=1e-6)
+
+
+def test_in_mlflow_a_sweep_and_its_trials_say_what_came_of_them(swept):
+    folder, _, _ = swept
+    parent, trials, finals = runs_by_role(folder)
+    first, found, again, picture, _ = parent.data.tags["mlflow.note.content"].split("\n\n")
+    assert re.fullmatch(r"best is trial \d: val/acc 0\.\d+; 5 trials \(.*\); trained again: test/acc .* \(n=2\)", first)
+    assert "optimizer.lr=" in found and "experiment=best" in again and "sweep.py" in again
+    assert picture == f"![](get-artifact?path=figures%2Fdescription.png&run_uuid={parent.info.run_id})"
+    for run_of in [parent, *trials, *finals]:
+        (data,) = run_of.inputs.dataset_inputs
+        assert data.dataset.name == "digits"
+    for trial in trials:
+        state, note = trial.data.tags["trial.state"], trial.data.tags["mlflow.note.content"]
+        assert trial.info.run_name.endswith("" if state == "complete" else f", {state}")
+        assert re.match(r"(\w+: )?val/acc 0\.\d{4} at epoch \d of \d\n\n```\npython train.py ", note)
+        assert trial.data.tags["parameters"] and trial.data.tags["cnnlab.source"]
 
 
 @pytest.mark.slow
