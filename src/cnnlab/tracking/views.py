@@ -163,7 +163,7 @@ def guide(experiment_id: str) -> str:
     }
     links[CURVES] += "&compareRunsMode=CHART"
     shown = " · ".join(f"{link})" for link in links.values())
-    return f"Which run is best, and how to repeat it: {shown}; a run's page begins with the command."
+    return f"Which run is best, and how to repeat it: {shown}"
 
 
 def experiment_tags() -> dict[str, str]:
