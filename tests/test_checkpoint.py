@@ -13,7 +13,7 @@ import torch
 
 from cnnlab.checkpoint import load_saved
 from cnnlab.errors import UsageError
-from cnnlab.settings.commands import Choice
+from cnnlab.settings.trained import Choice
 from cnnlab.tracking.store import prepare
 from commands import composed, environment, run
 

@@ -17,8 +17,8 @@ from cnnlab.data import load
 from cnnlab.errors import UsageError
 from cnnlab.evaluation import _download, load_data, measure
 from cnnlab.kept_split import split_of
-from cnnlab.settings.commands import Choice, Evaluation, Export, Prediction
 from cnnlab.settings.read import read
+from cnnlab.settings.trained import Choice, Evaluation, Export, Prediction
 from commands import composed, dataset, job, loaded, run
 
 PICTURES = {

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 
 from cnnlab.evaluation import measure
+from cnnlab.keeping import keep_model
 from cnnlab.metrics import EpochSums, Predictions, class_metrics
 from cnnlab.plan import Plan, make_plan
 from cnnlab.tracking.run import open_run
-from cnnlab.training import fit, keep_model
+from cnnlab.training import fit
 from cnnlab.training import test_best as best_tested
 from commands import run, settings
 

@@ -14,8 +14,8 @@ from PIL import Image
 from cnnlab.checkpoint import upgraded
 from cnnlab.data import files, load
 from cnnlab.errors import UsageError
-from cnnlab.settings.commands import Evaluation
 from cnnlab.settings.read import read
+from cnnlab.settings.trained import Evaluation
 from commands import composed, loaded, run, settings
 from data_makers import make_cifar10, make_mnist_like, patch
 

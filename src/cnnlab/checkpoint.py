@@ -15,11 +15,11 @@ from cnnlab.errors import UNREADABLE, UsageError, one_line
 from cnnlab.job import Job
 from cnnlab.networks import build_network
 from cnnlab.settings.base import Own
-from cnnlab.settings.commands import Choice, Registration, Trained
 from cnnlab.settings.dataset import MEMORY_LIMIT, MOST_PIXELS
 from cnnlab.settings.description import FORMAT, Description
 from cnnlab.settings.model import Model
 from cnnlab.settings.read import read, resolve
+from cnnlab.settings.trained import Choice, Registration, Trained
 from cnnlab.tracking.find import download_checkpoint, find_run, open_client
 from cnnlab.tracking.history import History, epoch_history
 from cnnlab.weights import read_data

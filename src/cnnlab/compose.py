@@ -8,10 +8,11 @@ from hydra.errors import MissingConfigException, OverrideParseException
 
 from cnnlab.errors import one_line, unknown
 from cnnlab.settings.base import Section
-from cnnlab.settings.commands import Difference, Evaluation, Export, Prediction, Registration, Training
+from cnnlab.settings.commands import Training
 from cnnlab.settings.comparing import Comparing
 from cnnlab.settings.keys import belongs_to, keys, nearest_key
 from cnnlab.settings.sweep import Sweep
+from cnnlab.settings.trained import Difference, Evaluation, Export, Prediction, Registration
 
 NO_KEY = re.compile(r"Could not override '([^']+)'|Could not delete from config\. '([^']+)' does not exist")
 NOISE = ("See https://", "To append to your config", "Set the environment variable")

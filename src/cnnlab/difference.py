@@ -15,8 +15,8 @@ from rich.table import Table
 from cnnlab.console import console
 from cnnlab.job import Job
 from cnnlab.settings.base import digest, flatten
-from cnnlab.settings.commands import Difference
 from cnnlab.settings.read import read, resolve
+from cnnlab.settings.trained import Difference
 from cnnlab.tracking.find import find_run, kept_settings, kept_text, open_client
 from cnnlab.tracking.schema import DIFF_FILE, ENVIRONMENT_FILE, VERSION, Metric, Tag
 

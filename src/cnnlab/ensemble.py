@@ -19,7 +19,7 @@ from cnnlab.errors import UsageError, shown
 from cnnlab.kept_predictions import answers
 from cnnlab.metrics import Predictions
 from cnnlab.settings.base import digest
-from cnnlab.settings.commands import Evaluation
+from cnnlab.settings.trained import Evaluation
 
 # Down and right, in pixels.
 MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))

@@ -28,9 +28,9 @@ from cnnlab.kept_split import common_split, describe_change
 from cnnlab.losses import fitted
 from cnnlab.measures import build_measures
 from cnnlab.metrics import PER_CLASS, Predictions, class_metrics
-from cnnlab.settings.commands import Choice, Evaluation
 from cnnlab.settings.dataset import ImageFolder, OwnImages
 from cnnlab.settings.read import read
+from cnnlab.settings.trained import Choice, Evaluation
 from cnnlab.settings.training import Metrics
 from cnnlab.tracking.ledger import Reading, record
 from cnnlab.tracking.schema import Tag

@@ -19,7 +19,7 @@ from cnnlab.errors import Incomplete, UsageError, disk_is_full, one_line
 from cnnlab.formats import FORMATS, Answer, Format
 from cnnlab.job import Job
 from cnnlab.portable import Portable, facts_about
-from cnnlab.settings.commands import Export
+from cnnlab.settings.trained import Export
 from cnnlab.start import typed
 
 BATCHES = (1, 2, 7)  # images, each way of cutting them into batches once

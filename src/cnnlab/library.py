@@ -33,7 +33,7 @@ from cnnlab.job import Job, compose_job
 from cnnlab.options import name_run
 from cnnlab.own_path import add_to_path
 from cnnlab.quoting import quote_texts
-from cnnlab.settings.commands import Prediction
+from cnnlab.settings.trained import Prediction
 from cnnlab.signals import Interruption, interruptible
 from cnnlab.start import own_folder
 from cnnlab.sweeps.results import SweepRun

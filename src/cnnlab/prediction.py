@@ -24,8 +24,8 @@ from cnnlab.errors import Incomplete, UsageError, is_text, one_line, printable
 from cnnlab.figures.canvas import lettering
 from cnnlab.figures.samples import draw_probabilities
 from cnnlab.job import Job
-from cnnlab.settings.commands import Prediction
 from cnnlab.settings.dataset import ImageFolder
+from cnnlab.settings.trained import Prediction
 
 MIDDLE = 127.5
 PER_PICTURE = 10

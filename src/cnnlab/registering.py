@@ -12,7 +12,8 @@ from cnnlab.checkpoint import asked_of
 from cnnlab.console import show_closing
 from cnnlab.errors import UsageError
 from cnnlab.job import Job
-from cnnlab.settings.commands import Registration, unregistrable
+from cnnlab.settings.commands import unregistrable
+from cnnlab.settings.trained import Registration
 from cnnlab.start import typed
 from cnnlab.tracking import registry
 from cnnlab.tracking.find import find_run, open_client

@@ -10,8 +10,8 @@ import torch
 from cnnlab.data import load
 from cnnlab.errors import UsageError
 from cnnlab.evaluation import known_images
-from cnnlab.settings.commands import Choice
 from cnnlab.settings.dataset import OwnImages
+from cnnlab.settings.trained import Choice
 from commands import run, settings
 
 CODE = '''

@@ -21,9 +21,10 @@ from cnnlab.optimizers import OPTIMIZERS
 from cnnlab.settings import augmentation as augmented
 from cnnlab.settings import commands, dataset, description, model, training
 from cnnlab.settings.base import Own, Section
-from cnnlab.settings.commands import Evaluation, Export, Prediction, Training
+from cnnlab.settings.commands import Training
 from cnnlab.settings.keys import belongs_to
 from cnnlab.settings.read import allowed, examine, names_of, read
+from cnnlab.settings.trained import Evaluation, Export, Prediction
 from cnnlab.tracking.schema import MEASURES, Measure
 from commands import ROOT, composed
 

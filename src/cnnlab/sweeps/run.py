@@ -5,21 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 import pandas as pd
-from omegaconf import OmegaConf
 
 from cnnlab import process
 from cnnlab.beginning import settings_tags
 from cnnlab.console import say, show_closing
 from cnnlab.errors import UsageError, collect
-from cnnlab.fused.fitting import at_once
 from cnnlab.job import Job
-from cnnlab.own_path import written
-from cnnlab.settings.sweep import Search, WorkerOrder
+from cnnlab.settings.sweep import Search
 from cnnlab.signals import Interruption, deferred
 from cnnlab.start import typed
 from cnnlab.sweeps.dashboard import describe, link_trials, name_goals
@@ -27,11 +23,10 @@ from cnnlab.sweeps.description import describe_sweep
 from cnnlab.sweeps.first import queue_first
 from cnnlab.sweeps.goals import Goals
 from cnnlab.sweeps.order import Order, read_order
-from cnnlab.sweeps.repeat import training_overrides, with_options
 from cnnlab.sweeps.results import TRIALS_FILE, SweepRun, best_again, closing_rows, record_winner, summarize
+from cnnlab.sweeps.running import RunningSweep, run_workers, work_order
 from cnnlab.sweeps.storage import PARENT_RUN, RUN, SEED, StudyLock, hidden
 from cnnlab.sweeps.study import (
-    REASON,
     RESULT,
     check_definition,
     counted,
@@ -39,8 +34,7 @@ from cnnlab.sweeps.study import (
     open_study,
     requeue_dead,
 )
-from cnnlab.sweeps.view import View, deadline_line, tally
-from cnnlab.sweeps.workers import WorkerPool, WorkersFailed
+from cnnlab.sweeps.view import tally
 from cnnlab.tracking.delivery import now
 from cnnlab.tracking.provenance import code_tags
 from cnnlab.tracking.recording import left_behind
@@ -48,26 +42,6 @@ from cnnlab.tracking.registry import register_best
 from cnnlab.tracking.run import TrackedRun, create_run, open_run
 from cnnlab.tracking.schema import SEARCH, Metric, Role, Tag
 from cnnlab.tracking.stale import tell_stale_runs
-from cnnlab.tracking.store import page_of
-
-POLL = 0.5  # seconds between two looks at the study
-
-
-@dataclass(frozen=True)
-class RunningSweep:
-    """A sweep under way: what was ordered, the study, and the MLflow run above its trials."""
-
-    order: Order
-    study: optuna.Study
-    lock: StudyLock
-    parent: TrackedRun
-    folder: Path
-    new: bool
-
-    def page(self, run_id: str) -> str:
-        """Return the address of a run of the sweep in MLflow's pages."""
-        told = page_of(self.order.training.tracking.uri, self.parent.experiment_id, run_id)
-        return told[told.index("http") :]
 
 
 def sweep(job: Job) -> SweepRun:
@@ -244,70 +218,3 @@ def confirm(this: RunningSweep) -> tuple[list[dict[str, float]], list[str]]:
     results = [trial.user_attrs[RESULT] for trial in trials]
     record_winner(this.parent, results)
     return results, [trial.user_attrs[RUN] for trial in trials]
-
-
-def work_order(
-    this: RunningSweep,
-    study: optuna.Study,
-    goals: Goals,
-    how: Search | None,
-    total: int | None,
-    chosen: Mapping[str, object] | None = None,
-) -> WorkerOrder:
-    """Return the order for the workers of a study; `chosen` values are set in the training configuration."""
-    own, configurations = this.order.job.own_folder, this.order.configurations
-    chosen = chosen or {}
-    options = configurations.options(chosen)
-    return WorkerOrder(
-        study=study.study_name,
-        sweep=this.order.settings,
-        goals=goals.names,
-        upward=goals.upward,
-        total=total,
-        search=how,
-        config=OmegaConf.to_yaml(configurations.having(chosen)),
-        overrides=with_options((*written(own), *training_overrides(this.order.job.overrides)), options),
-        choices=dict(configurations.chosen),
-        contenders={},
-        waits=False,
-        chosen=tuple(key for key in chosen if key not in options),
-        own_folder=str(own.resolve()) if own else None,
-        parent_run=this.parent.run_id,
-        folder=str(this.folder / ("trials" if how else "winner")),
-        threads=process.available_cores(),
-        fused=at_once(this.order.settings.fused, this.order.training) if how else 1,
-        since=len(study.get_trials(deepcopy=False)),
-    )
-
-
-def run_workers(this: RunningSweep, study: optuna.Study, lock: StudyLock, order: WorkerOrder) -> None:
-    """Run workers on a study and show what they do; raises UsageError where they cannot go on."""
-    settings, started = order.sweep, time.monotonic()
-    trials = study.get_trials(deepcopy=False)
-    total, size = settings.final_seeds, min(settings.n_workers, max(1, settings.final_seeds))
-    if order.total is not None:
-        total, size = max(order.total, tally(trials)["ended"]), settings.n_workers
-    devices = process.visible_devices(this.order.training.trainer.accelerator)
-    pool = WorkerPool(order, size, devices, this.folder / "workers")
-    try:
-        with View(study.study_name, Goals(order.goals, order.upward), total, trials) as view, pool:
-            while pool.supervise(ended := view.update(study.get_trials(deepcopy=False))):
-                if ended:
-                    link_trials(study, this.page)
-                if order.search and settings.minutes and time.monotonic() - started >= 60 * settings.minutes:
-                    say(deadline_line(settings, study.get_trials(deepcopy=False)))
-                    break
-                requeue_dead(study, lock, settings.retries)
-                time.sleep(POLL)
-            view.update(study.get_trials(deepcopy=False))
-        link_trials(study, this.page)
-    except WorkersFailed as error:
-        raise UsageError(f"the sweep stopped, {error}{last_reason(study.get_trials(deepcopy=False))}") from error
-    finally:
-        requeue_dead(study, lock, None)  # those we stopped ourselves are no failures
-
-
-def last_reason(trials: Sequence[optuna.trial.FrozenTrial]) -> str:
-    """Return why the last trial failed that did, after a colon."""
-    reasons = [trial.user_attrs[REASON] for trial in trials if REASON in trial.user_attrs]
-    return f": {reasons[-1]}" if reasons else ""

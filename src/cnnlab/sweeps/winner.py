@@ -9,6 +9,7 @@ import optuna
 
 from cnnlab import process
 from cnnlab.beginning import start_tags
+from cnnlab.keeping import Result, measures_shown
 from cnnlab.plan import make_plan, read_training
 from cnnlab.ranks import several
 from cnnlab.settings.base import LARGEST_SEED
@@ -20,7 +21,7 @@ from cnnlab.sweeps.study import RESULT
 from cnnlab.tracking.ledger import Door
 from cnnlab.tracking.run import open_run
 from cnnlab.tracking.schema import Metric, Role, Tag
-from cnnlab.training import Result, measures_shown, train_and_test
+from cnnlab.training import train_and_test
 
 
 @dataclass(frozen=True)

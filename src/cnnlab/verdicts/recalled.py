@@ -16,8 +16,8 @@ from cnnlab.data.split import divide
 from cnnlab.errors import UsageError
 from cnnlab.evaluation import load_data
 from cnnlab.kept_predictions import Kept, predict
-from cnnlab.settings.commands import Choice
 from cnnlab.settings.comparing import Comparing
+from cnnlab.settings.trained import Choice
 from cnnlab.tracking.find import download_checkpoint
 from cnnlab.tracking.ledger import Reading, record
 from cnnlab.tracking.schema import VALIDATION, Tag
