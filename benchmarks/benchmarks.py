@@ -10,6 +10,7 @@ from benchmarks import (
     metrics_time,
     speedrun,
     start,
+    step_profile,
     streaming,
     sweep_mnist,
     sweep_overhead,
@@ -26,6 +27,7 @@ USUAL: dict[str, ModuleType] = {
     "tracking_time": tracking_time,
     "metrics_time": metrics_time,
     "adam_step": adam_step,
+    "step_profile": step_profile,
     "sweep_overhead": sweep_overhead,
     "sweep_workers": sweep_workers,
 }

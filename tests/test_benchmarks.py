@@ -8,17 +8,29 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from commands import ROOT, environment
 
 sys.path.append(str(ROOT))
 
-from benchmarks import results
+from benchmarks import results, step_profile
 from benchmarks.benchmarks import BENCHMARKS
 
 
 def test_the_readmes_figures_are_those_that_make_bench_has_kept():
     assert results.block_of(results.README.read_text(encoding="utf-8")) == results.figures(BENCHMARKS)
+
+
+def test_a_profile_counts_what_each_operator_computes_and_moves():
+    left, right = torch.randn(2, 8, 16, requires_grad=True)
+    with step_profile.Watch() as watch:
+        (left @ right.T).relu().sum().backward()
+    _, calls, operations, moved = watch.seen["mm"]
+    assert calls == 3  # forward, and a gradient each
+    assert operations == 3 * 2 * 8 * 8 * 16
+    assert moved == 3 * 4 * (8 * 16 + 16 * 8 + 8 * 8)
+    assert watch.seen["relu"][2] == 0
 
 
 @pytest.mark.slow
