@@ -12,6 +12,7 @@ from cnnlab.tracking.schema import Role, Tag
 from cnnlab.tracking.store import prepare
 
 NAMES = ["zero", "one", "<two>"]
+LONG = "regularization.dense_dropout,0.16,12\n"  # a name that is long on a phone
 
 
 def fill(folder: Path) -> str:
@@ -36,7 +37,7 @@ def fill(folder: Path) -> str:
     ).info.run_id
     for name, text, under in (
         ("trials.csv", "trial,state\n0,complete\n1,pruned\n4,complete\n", None),
-        ("importances.csv", "parameter,importance,trials\noptimizer.lr,0.84,12\ndropout,0.16,12\n", "plots"),
+        ("importances.csv", "parameter,importance,trials\noptimizer.lr,0.84,12\n" + LONG, "plots"),
     ):
         (folder / name).write_text(text)
         client.log_artifact(sweep, str(folder / name), under)

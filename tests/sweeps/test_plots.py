@@ -21,7 +21,8 @@ def study(trials: int, pruned: int = 0) -> optuna.Study:
     made = optuna.create_study(study_name="demo", sampler=optuna.samplers.RandomSampler(seed=1))
 
     def objective(trial: optuna.Trial) -> float:
-        value = trial.suggest_float("optimizer.lr", 1e-4, 1, log=True) + trial.suggest_float("dropout", 0, 0.8)
+        value = trial.suggest_float("optimizer.lr", 1e-4, 1, log=True)
+        value += trial.suggest_float("regularization.dense_dropout", 0, 0.8)
         trial.suggest_categorical("model.filters", ["[16, 32]", '["a", "b"]'])
         trial.suggest_categorical("batch_size", [32])
         trial.report(value + 1, 1)
@@ -71,7 +72,9 @@ def test_ten_trials_have_importances_and_nine_have_not(tmp_path):
     assert shown(study(9), ONE).importances() == {}
     seen = shown(study(4, pruned=6), ONE)
     importances = seen.importances()
-    assert set(importances) >= {"optimizer.lr", "dropout"} and sum(importances.values()) == pytest.approx(1)
+    assert set(importances) >= {"optimizer.lr", "regularization.dense_dropout"} and sum(
+        importances.values()
+    ) == pytest.approx(1)
     plots.write_importances(tmp_path / "importances.csv", seen, importances)
     with (tmp_path / "importances.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -84,7 +87,7 @@ def test_lists_are_labelled_as_one_writes_them():
 
 
 def test_a_parameter_that_never_changed_has_no_panel():
-    assert set(shown(study(20), ONE).varied) == {"optimizer.lr", "dropout", "model.filters"}
+    assert set(shown(study(20), ONE).varied) == {"optimizer.lr", "regularization.dense_dropout", "model.filters"}
 
 
 def test_the_page_begins_with_what_was_found(drawn):
@@ -93,6 +96,7 @@ def test_the_page_begins_with_what_was_found(drawn):
     assert "<h1>Sweep demo</h1>" in head and "Best: trial " in head and "n = 8 trials" in head
     assert '<th scope="row">optimizer.lr' in head and "<pre>python train.py experiment=best</pre>" in head
     assert "takes 10 trials; there are 8" in head and page.count("Plotly.newPlot(") >= 6
+    assert '"model.filters","optimizer.lr","regularization.dense_dropout"]' in page, "whole names, each at its axis"
 
 
 def test_two_goals_have_a_front_and_a_page(tmp_path):

@@ -27,7 +27,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1c2530; background: #fff; m
 h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin: 1.5rem 0 .25rem; }
 code { background: #f0f2f5; padding: .1em .3em; overflow-wrap: anywhere; }
 pre { background: #f0f2f5; padding: .6em; white-space: pre-wrap; overflow-wrap: anywhere; }
-th, td { text-align: left; padding: .15em 1.2em .15em 0; overflow-wrap: anywhere; }
+table { font-size: .9rem; }
+th, td { text-align: left; padding: .15em .8em .15em 0; overflow-wrap: anywhere; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(340px, 100%), 1fr)); gap: .5rem; }
 .panels > div, section > div { min-width: 0; }
 .wide { overflow-x: auto; } .note { color: #5b6774; }
@@ -108,13 +109,10 @@ def sections(
             "panels",
             lambda: [_slice(shown, name) for name in names],
         )
-        across = 110 * (len(names) + 2)
         yield (
             f"Each trial through its parameters to {metric}",
             "wide",
-            lambda: [
-                _plain(library.plot_parallel_coordinate(whole, params=names, target_name=shown.metric), 420, across)
-            ],
+            lambda: [_parallel(library.plot_parallel_coordinate(whole, params=names, target_name=shown.metric), names)],
         )
     if goals.single:
         if any(point.reports for point in shown.points):
@@ -154,7 +152,7 @@ def _slice(shown: Shown, name: str) -> Figure:
     figure = _dots(shown, points, [point.parameters[name] for point in points])
     choices = isinstance(shown.distributions[name], CategoricalDistribution)
     kind = "category" if choices else "log" if is_logarithmic(shown, name) else "linear"
-    figure.update_xaxes(title=name, type=kind, nticks=5)
+    figure.update_xaxes(title=name, type=kind, nticks=5, exponentformat="none")
     figure.update_layout(showlegend=False)
     return _plain(figure, 280)
 
@@ -189,13 +187,22 @@ def _told(point: Point) -> str:
     return html.escape("\n".join([f"trial {point.number}", *lines])).replace("\n", "<br>")
 
 
+def _parallel(figure: Figure, names: Sequence[str]) -> Figure:
+    """Give Optuna's figure the whole names, which it cuts, and room for them: the page lets it be scrolled."""
+    goal, *cut = figure.layout.xaxis.ticktext
+    if all(name.startswith(text.removesuffix("...")) for text, name in zip(cut, sorted(names), strict=True)):
+        figure.update_xaxes(ticktext=[goal, *sorted(names)])
+    room = max(110, 8 * max(map(len, names)))  # pixels from axis to axis
+    _plain(figure, 420, room * (len(names) + 1))
+    return figure.update_layout(margin={"l": 50, "r": 50})
+
+
 def _bars(importances: Mapping[str, float]) -> Figure:
     from plotly import graph_objects
 
     names, shares = list(importances), list(importances.values())
-    bars = graph_objects.Bar(
-        x=shares, y=names, orientation="h", marker={"color": TRAIN}, text=[f"{share:.2f}" for share in shares]
-    )
+    said = [f"{share:.2f}" for share in shares]
+    bars = graph_objects.Bar(x=shares, y=names, orientation="h", marker={"color": TRAIN}, text=said, textangle=0)
     figure = graph_objects.Figure(bars)
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(range=[0, 1])
@@ -217,6 +224,6 @@ def _reports(shown: Shown) -> Figure:
             line={"color": color, "width": 3 if best else 1},
             showlegend=False,
         )
-    figure.update_xaxes(title="epoch, or seed where trials are pruned between seeds")
+    figure.update_xaxes(title="epoch, or seed<br>where trials are pruned between seeds")
     figure.update_yaxes(title=shown.metric)
     return _plain(figure, 360)

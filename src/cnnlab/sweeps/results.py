@@ -130,10 +130,15 @@ def closing_rows(
 
 
 def best_again(folder: Path, own_folder: Path | None) -> str:
-    """Return what train.py takes to run the winner; Hydra takes one folder by --config-dir, and others by its path."""
+    """Return what train.py takes to run the winner, below the current folder without that folder's path.
+
+    Hydra takes one folder by --config-dir, and others by their path.
+    """
     own = written(own_folder)
     if not own:
-        return shlex.join(["--config-dir", str(folder), "experiment=best"])
+        here = Path.cwd()
+        near = folder.relative_to(here) if folder.is_relative_to(here) else folder
+        return shlex.join(["--config-dir", str(near), "experiment=best"])
     address = f"file://{folder}" if PLAIN.fullmatch(str(folder)) else repeat.written(f"file://{folder}")
     return shlex.join([*own, f"hydra.searchpath=[{address}]", "experiment=best"])
 
