@@ -20,7 +20,6 @@ from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.utils import requirements_utils
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from cnnlab.portable import Portable, program_of, write_program
 from cnnlab.tracking.provenance import environment
@@ -111,8 +110,7 @@ def without_comparing() -> Iterator[None]:
 def nothing_left_in_memory() -> Iterator[None]:
     """Forget what is kept of each exported model for the rest of the process: a worker keeps hundreds.
 
-    torch keeps the shapes that an export asked for, and some of its answers about shapes under the whole export they
-    were given for; MLflow keeps the code of a model as a module with a name of its own.
+    torch keeps the shapes that an export asked for, MLflow the code of a model as a module with a name of its own.
     """
     known = set(sys.modules)
     try:
@@ -122,9 +120,6 @@ def nothing_left_in_memory() -> Iterator[None]:
             if name.startswith(CODE_MODULE):
                 del sys.modules[name]
         FakeTensorMode.cache_clear()
-        for member in vars(ShapeEnv).values():
-            if forget := getattr(member, "cache_clear", None):
-                forget()
 
 
 def _log(run: TrackedRun, model: Portable, facts: Mapping[str, object], images: Tensor, about: About) -> str | None:
