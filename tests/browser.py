@@ -21,7 +21,6 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no browser here: ap
 SECONDS = 20  # of the page's own clock, which runs ahead while nothing is loaded
 PICTURES = os.environ.get("CNNLAB_PICTURES", "")
 SIZE = WIDTH, HEIGHT = 1440, 900  # pixels of a window
-COLORS = 128  # of a picture: half the bytes, and nobody sees it
 
 
 class Browser:
@@ -44,11 +43,12 @@ class Browser:
 
 
 def keep_picture(drawn: Path, file: Path) -> None:
-    """Keep what the browser has drawn, in few colours."""
+    """Keep what the browser has drawn, in the 256 colours that cover it best: small dots keep theirs."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(drawn) as image:
         shown = image.convert("RGB").crop((0, 0, *SIZE))
-        shown.quantize(COLORS, dither=Image.Dither.NONE).save(file, optimize=True)
+        few = shown.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(file, optimize=True)
 
 
 def text_of(document: str) -> str:

@@ -96,10 +96,11 @@ def reader(kept, tmp_path) -> Path:
     shutil.copytree(kept, folder)
     for name in ("birds", "pets"):
         make_photos(folder / name, ("one", "two"), 15)
-    for name in ("digit.png", "scans/digit.png", "seven.png"):
+    for name in ("digit.png", "scans/digit.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         draw_digit(folder / name)
     shutil.copy(next(folder.glob("outputs/*/*/checkpoints/epoch_*.ckpt")), folder / "kept.ckpt")
+    shutil.copytree(ROOT / "docs" / "tour", folder / "docs" / "tour")
     return folder
 
 

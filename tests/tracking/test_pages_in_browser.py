@@ -1,34 +1,71 @@
-"""MLflow's pages in a real browser, over what a training leaves: what they make of it is documented nowhere."""
+"""MLflow's pages and the report in a real browser, over what trainings leave: what becomes of it is documented nowhere.
+
+Where pictures are asked for (see browser.py), they are of more trainings than the tests need.
+"""
 
 from __future__ import annotations
 
 import io
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import mlflow
 import pytest
 from PIL import Image
 
-from browser import Browser, needs_browser, text_of
+from browser import PICTURES, Browser, needs_browser, text_of
+from cnnlab.report.__main__ import main
 from cnnlab.tracking.descriptions import WIDTH
-from commands import environment
+from cnnlab.tracking.schema import Role, Tag
+from commands import ROOT, environment, warm
 
 pytestmark = [needs_browser, pytest.mark.slow]
 
+SWEEP = ["sweep.py", "model=mlp", "search=mlp"]
+SMALL = [[*SWEEP, "trainer.max_epochs=1", "sweep.n_trials=2", "sweep.final_seeds=0", "figures.enabled=false"]]
+KEPT = ["trainer.max_epochs=12", "callbacks=best_checkpoint"]
+SHOWN = [  # the sweep first: of equally good runs the newest comes first
+    [*SWEEP, "trainer.max_epochs=8", "sweep.n_trials=12", "sweep.final_seeds=1"],
+    ["train.py", "-m", "model=mlp", "seed=0,1", *KEPT],
+    ["train.py", "-m", "model=deep_cnn", "seed=0,1", *KEPT],
+    ["train.py", "-m", "model=simple_cnn", "regularization=none,dropout_l2", *KEPT],
+]
+
+
+def store_in(folder: Path) -> str:
+    return f"sqlite:///{folder}/mlruns/mlflow.db"
+
 
 @pytest.fixture(scope="module")
-def pages(trained) -> str:
-    """Serve the pages over a trained run, as `make ui` does; yield their address, the one line that it says."""
+def folder(trained, tmp_path_factory) -> Path:
+    """Return a folder with trainings and a sweep."""
+    folder = tmp_path_factory.mktemp("pages") / "cnnlab"
+    if PICTURES:
+        folder.mkdir()
+    else:
+        shutil.copytree(trained.folder, folder)
+    for door in ("train.py", "sweep.py"):  # as in a checkout, where they are typed without a path
+        (folder / door).symlink_to(ROOT / door)
+    for order in SHOWN if PICTURES else SMALL:
+        done = warm().run(order, folder, environment(LOGNAME="student"))
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(folder) -> str:
+    """Serve the pages, as `make ui` does; yield their address, the one line that it says."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "cnnlab.tracking.ui", str(port)]
     process = subprocess.Popen(
-        command, cwd=trained.folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     address = process.stdout.readline().strip()
     assert address == f"http://127.0.0.1:{port}", process.communicate()
@@ -44,55 +81,87 @@ def browser(tmp_path_factory) -> Browser:
 
 
 @pytest.fixture(scope="module")
-def run(trained):
-    return trained.run
+def runs(folder) -> list[mlflow.entities.Run]:
+    """Return all runs, the best on validation first, which are those of trainings."""
+    client = mlflow.MlflowClient(store_in(folder))
+    experiments = [item.experiment_id for item in client.search_experiments()]
+    return list(client.search_runs(experiments, order_by=["metrics.`best/val/acc` DESC"], max_results=1000))
 
 
-def test_the_first_page_is_the_leaderboard(pages, browser, run):
-    document = browser.open(pages)
-    shown = text_of(document)
+@pytest.fixture(scope="module")
+def best(runs) -> mlflow.entities.Run:
+    return next(item for item in runs if Tag.SETTINGS in item.data.tags)
+
+
+@pytest.fixture(scope="module")
+def first_page(pages, browser) -> str:
+    """Return what the address opens on that `make ui` prints."""
+    return browser.open(pages, picture="leaderboard")
+
+
+def test_the_first_page_is_the_leaderboard(first_page, best):
+    shown = text_of(first_page)
     assert "Traces 0" not in shown and "Model training" in shown
-    metrics = run.data.metrics
-    columns = re.findall(r'col-id="((?:metrics|tags)\.[^"]+)"', document)
+    metrics = best.data.metrics
+    columns = re.findall(r'col-id="((?:metrics|tags)\.[^"]+)"', first_page)
     for column in ("metrics.`best/val/acc`", "metrics.`test/acc`", "tags.`model`", "tags.`seed`", "tags.`parameters`"):
         assert column in columns
-    for value in (run.info.run_name, f"{metrics['best/val/acc']:.7g}", f"{metrics['test/acc']:.7g}", "simple_cnn"):
+    named = best.info.run_name, best.data.tags[Tag.MODEL]
+    for value in (*named, f"{metrics['best/val/acc']:.7g}", f"{metrics['test/acc']:.7g}"):
         assert value in shown.split("\n"), shown
     assert "Sort: best/val/acc" in shown.replace("\n", " ")
 
 
-def test_the_views_open_from_the_experiments_description(pages, browser):
-    document = browser.open(pages)
-    links = dict(re.findall(r'href="(#[^"]*viewStateShareKey=(\w+)[^"]*)"', document))
+def test_one_click_leads_from_the_best_run_to_the_command_that_repeats_it(first_page, pages, browser, best):
+    first, *_ = re.findall(r'href="(#/experiments/\d+/runs/[0-9a-f]{32})', first_page)
+    assert first.endswith(best.info.run_id)
+    document = browser.open(f"{pages}/{first}", picture="run")
+    said = re.sub(r"\s*\\\n\s*", " ", text_of(document))  # a long command stands in several lines
+    result = f"test/acc {best.data.metrics['test/acc']:.4f}"
+    parts = result, f"python train.py {best.data.tags[Tag.OVERRIDES]}", "Metrics ("
+    places = [said.index(part) for part in parts]
+    assert places == sorted(places)
+    (source,) = re.findall(r'<img src="(get-artifact[^"]+)"', document)
+    picture = urllib.request.urlopen(f"{pages}/{source.replace('&amp;', '&')}", timeout=60).read()
+    assert Image.open(io.BytesIO(picture)).width == WIDTH
+
+
+def test_the_views_open_from_the_experiments_description(first_page, pages, browser, best):
+    links = dict(re.findall(r'href="(#[^"]*viewStateShareKey=(\w+)[^"]*)"', first_page))
     named = {key: f"{pages}/{link.replace('&amp;', '&')}" for link, key in links.items()}
     assert set(named) == {"leaderboard", "means", "curves", "newest"}
     means = text_of(browser.open(named["means"]))
-    assert "Group: model: simple_cnn, regularization: dropout_l2" in means
-    curves = text_of(browser.open(named["curves"]))
+    tags = best.data.tags
+    assert f"Group: model: {tags[Tag.MODEL]}, regularization: {tags[Tag.REGULARIZATION]}" in means
+    curves = text_of(browser.open(named["curves"], picture="curves"))
     # Two charts of their own; in MLflow's section stay what else training measures.
     assert "Learning curves\n(2)\n" in curves and "\ntrain\n(2)\n" in curves
     newest = text_of(browser.open(named["newest"]))
     assert "Description" in newest and re.search(r"test/acc 0\.\d{4}, test/loss", newest)
 
 
-def test_a_runs_page_begins_with_result_command_and_curves(pages, browser, run):
-    document = browser.open(f"{pages}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
-    shown = text_of(document)
-    accuracy = run.data.metrics["test/acc"]
-    first, command, metrics = (
-        shown.index(part) for part in (f"test/acc {accuracy:.4f}", "python train.py", "Metrics (")
-    )
-    assert first < command < metrics
-    (source,) = re.findall(r'<img src="(get-artifact[^"]+)"', document)
-    picture = urllib.request.urlopen(f"{pages}/{source.replace('&amp;', '&')}", timeout=60).read()
-    assert Image.open(io.BytesIO(picture)).width == WIDTH
+def test_a_sweeps_page_begins_with_its_best_trial_and_the_commands(pages, browser, runs):
+    (sweep,) = (item for item in runs if item.data.tags.get(Tag.ROLE) == Role.SWEEP)
+    address = f"{pages}/#/experiments/{sweep.info.experiment_id}/runs/{sweep.info.run_id}"
+    shown = text_of(browser.open(address, picture="sweep"))
+    best = f"best is trial {sweep.data.tags[Tag.BEST_TRIAL]}: val/acc"
+    places = [shown.index(part) for part in (best, "optimizer.lr=", "python sweep.py", "Metrics (")]
+    assert places == sorted(places)
 
 
-def test_a_models_page_has_what_it_reached_and_on_which_data(pages, browser, trained, run):
-    mlflow.set_tracking_uri(trained.uri)
-    (model,) = mlflow.search_logged_models([run.info.experiment_id], output_format="list")
-    shown = text_of(browser.open(f"{pages}/#/experiments/{run.info.experiment_id}/models/{model.model_id}"))
-    assert run.info.run_name in shown and f'load_model("models:/{model.model_id}")' in shown
+def test_a_models_page_has_what_it_reached_and_on_which_data(pages, browser, folder, best):
+    mlflow.set_tracking_uri(store_in(folder))
+    models = mlflow.search_logged_models([best.info.experiment_id], output_format="list")
+    (model,) = (item for item in models if item.source_run_id == best.info.run_id)
+    shown = text_of(browser.open(f"{pages}/#/experiments/{best.info.experiment_id}/models/{model.model_id}"))
+    assert best.info.run_name in shown and f'load_model("models:/{model.model_id}")' in shown
     assert "test/acc" in shown.split("\n") and "system/" not in shown
-    data = run.inputs.dataset_inputs[0].dataset
+    data = best.inputs.dataset_inputs[0].dataset
     assert f"{data.name} (#{data.digest})" in shown
+
+
+def test_the_report_of_these_runs_opens_from_its_file(folder, browser, best, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert main(["--uri", store_in(folder)]) == 0
+    shown = text_of(browser.open((folder / "reports" / "report.html").as_uri(), picture="report"))
+    assert "The best of each dataset" in shown and f"{best.info.run_id} (seed {best.data.tags[Tag.SEED]})" in shown

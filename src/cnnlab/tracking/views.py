@@ -1,7 +1,7 @@
 """The ways to look at an experiment's runs that MLflow's pages offer as "Saved views": tags of the experiment.
 
 MLflow documents their format nowhere: it is what its pages write where somebody saves a view, in the version that
-requirements.lock has, and tests/test_browser.py sees each of them opened by it.
+requirements.lock has, and tests/tracking/test_pages_in_browser.py sees each opened by it.
 """
 
 from __future__ import annotations
