@@ -93,7 +93,7 @@
     const svg = make(figure, "svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img" });
     const summary = `${title}: ${marks.length} ${marks[0].line ? "lines" : "points"}, the numbers are in the leaderboard`;
     make(svg, "title", {}, summary);
-    make(svg, "text", { x: left, y: 16, class: "title" }, title);
+    make(svg, "text", { x: width < 400 ? 0 : left, y: 16, class: "title" }, title); // whole on a phone
 
     const scale = (values, log, from, to, pad) => {
       let low = Math.min(...values), high = Math.max(...values);
