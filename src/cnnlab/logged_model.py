@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
+from weakref import WeakSet
 
 import mlflow
 import mlflow.pytorch
@@ -20,6 +21,7 @@ from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.utils import requirements_utils
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from cnnlab.portable import Portable, program_of, write_program
 from cnnlab.tracking.provenance import environment
@@ -110,16 +112,36 @@ def without_comparing() -> Iterator[None]:
 def nothing_left_in_memory() -> Iterator[None]:
     """Forget what is kept of each exported model for the rest of the process: a worker keeps hundreds.
 
-    torch keeps the shapes that an export asked for, MLflow the code of a model as a module with a name of its own.
+    MLflow keeps the code of a model as a module with a name of its own. torch keeps the shapes that an export asked for
+    and, without a limit, answers about shapes together with all that they were about. The shapes keep the example input
+    and its sizes keep the shapes, in C++, where Python's collector does not look: the exported program never goes.
     """
-    known = set(sys.modules)
+    known, made = set(sys.modules), WeakSet[ShapeEnv]()
+    begin = ShapeEnv.__init__
+
+    def noted(shapes: ShapeEnv, *arguments: object, **options: object) -> None:
+        begin(shapes, *arguments, **options)
+        made.add(shapes)
+
+    forget_answers()  # as those of the model before were asked for again while it was freed
     try:
-        yield
+        with mock.patch.object(ShapeEnv, "__init__", noted):
+            yield
     finally:
         for name in set(sys.modules) - known:
             if name.startswith(CODE_MODULE):
                 del sys.modules[name]
         FakeTensorMode.cache_clear()
+        for shapes in made:
+            shapes.tracked_fakes = None
+        forget_answers()
+
+
+def forget_answers() -> None:
+    """Forget what torch has answered about the shapes of exports, and with it those exports."""
+    for member in vars(ShapeEnv).values():
+        if cache_clear := getattr(member, "cache_clear", None):
+            cache_clear()
 
 
 def _log(run: TrackedRun, model: Portable, facts: Mapping[str, object], images: Tensor, about: About) -> str | None:
