@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +117,10 @@ def nothing_left_in_memory() -> Iterator[None]:
     and its sizes keep the shapes, in C++, where Python's collector does not look: the exported program never goes.
     """
     known, made = set(sys.modules), WeakSet[ShapeEnv]()
-    begin: Callable[..., None] = ShapeEnv.__init__
+    begin = ShapeEnv.__init__
 
     def noted(shapes: ShapeEnv, *arguments: object, **options: object) -> None:
-        begin(shapes, *arguments, **options)
+        begin(shapes, *arguments, **options)  # type: ignore[arg-type]
         made.add(shapes)
 
     forget_answers()  # as those of the model before were asked for again while it was freed
