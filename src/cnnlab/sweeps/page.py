@@ -189,9 +189,12 @@ def _told(point: Point) -> str:
 
 def _parallel(figure: Figure, names: Sequence[str]) -> Figure:
     """Give Optuna's figure the whole names, which it cuts, and room for them: the page lets it be scrolled."""
-    goal, *cut = figure.layout.xaxis.ticktext
-    if all(name.startswith(text.removesuffix("...")) for text, name in zip(cut, sorted(names), strict=True)):
-        figure.update_xaxes(ticktext=[goal, *sorted(names)])
+    texts = list(figure.layout.xaxis.ticktext or ())  # none where no trial has all the parameters
+    whole = sorted(names)
+    if len(texts) == 1 + len(whole) and all(
+        name.startswith(text.removesuffix("...")) for text, name in zip(texts[1:], whole, strict=True)
+    ):
+        figure.update_xaxes(ticktext=[texts[0], *whole])
     room = max(110, 8 * max(map(len, names)))  # pixels from axis to axis
     _plain(figure, 420, room * (len(names) + 1))
     return figure.update_layout(margin={"l": 50, "r": 50})
