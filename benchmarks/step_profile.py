@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.epoch_tables import header, row
+from benchmarks.epochs import count, names_of
 from benchmarks.recipes import RECIPES
 from cnnlab import process
 from cnnlab.descent import optimizer_maker
@@ -54,8 +55,8 @@ class Watch(TorchDispatchMode):
         started = time.perf_counter()
         result = func(*args, **kwargs)
         seconds = time.perf_counter() - started
-        count = flop_registry.get(func.overloadpacket)
-        operations = count(*args, **kwargs, out_val=result) if count else 0
+        formula = flop_registry.get(func.overloadpacket)
+        operations = formula(*args, **kwargs, out_val=result) if formula else 0
         self.add(func.overloadpacket.__name__, seconds, operations, (args, kwargs, result))
         return result
 
@@ -79,9 +80,9 @@ class Watch(TorchDispatchMode):
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--recipes", type=lambda text: text.split(","), default=list(RECIPES))
-    parser.add_argument("--steps", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=process.available_cores())
+    parser.add_argument("--recipes", type=names_of(RECIPES), default=list(RECIPES), help=", ".join(RECIPES))
+    parser.add_argument("--steps", type=count, default=15)
+    parser.add_argument("--threads", type=count, default=process.available_cores())
 
 
 def measure(options: argparse.Namespace) -> dict:
@@ -128,7 +129,7 @@ def measured(step: Callable[[], None], steps: int) -> dict:
             "flop": rounds[0][name][2],
             "bytes": rounds[0][name][3],
         }
-        for name in list(rounds[0])
+        for name in rounds[0]
     }
     return {"ms": 1e3 * statistics.median(whole), "operators": operators}
 
