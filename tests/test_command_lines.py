@@ -76,6 +76,7 @@ WRONG = [
     train("+trainer.limit_val_batches=1.5", "trainer.limit_val_batches=1.5 is not allowed"),
     train("+trainer.gradient_clip_algorithm=abc", "trainer.gradient_clip_algorithm='abc' is not allowed"),
     train("+trainer.max_steps=0", "trainer.max_steps=0 is not allowed"),
+    train("+trainer.max_steps=5", "trainer.max_steps=5 ends the training within its first epoch"),
     train("+trainer.detect_anomaly=abc", "trainer.detect_anomaly='abc' is not allowed"),
     train("+trainer.fast_dev_run=true", "trainer.fast_dev_run=True: every run here"),
     train("+trainer.check_val_every_n_epoch=2", "trainer.check_val_every_n_epoch=2: every run here"),

@@ -56,8 +56,10 @@ FLOORS = (
         "kernels",
         "stepping",
         "decoder",
-        "lean",
+        "beside",
+        "epoch_loop",
     ),
+    ("lean",),
     (
         "signals",
         "quoting",

@@ -65,6 +65,7 @@ class EpochCount(pl.Callback):
     """A line in a notebook that counts the current epoch's batches, drawn again twice a second at most."""
 
     SECONDS = 0.5
+    only_looks = True
 
     def __init__(self) -> None:
         self.drawn = time.monotonic()
@@ -93,6 +94,7 @@ class EpochBar(pl.Callback):
     """
 
     SECONDS = 0.1
+    only_looks = True
 
     def __init__(self) -> None:
         self.progress = Progress(

@@ -13,11 +13,14 @@ from cnnlab.tracking.history import History
 from cnnlab.tracking.tracked_run import TrackedRun
 
 
-def describe_run(run: TrackedRun, plan: Plan, history: History, shown: Mapping[str, float]) -> None:
-    """Describe a run that has finished; `shown` are the metrics that its closing block has."""
+def describe_run(run: TrackedRun, shown: Mapping[str, float], drawn: Path | None) -> None:
+    """Describe a run that has finished; `shown` are the metrics that its closing block has.
+
+    `drawn` is the folder of its pictures, which are kept by now.
+    """
     metrics = {entry.key: entry.value for entry in run.results}
-    curves = keep_curves(run, plan, history, int(metrics["best_epoch"]))
-    run.describe(result_line(metrics, shown), command(run.tags), curves)
+    curves = drawn is not None and (drawn / Path(PICTURE).name).exists()
+    run.describe(result_line(metrics, shown), command(run.tags), picture(run.run_id) if curves else "")
 
 
 def keep_curves(run: TrackedRun, plan: Plan, history: History, kept: int) -> str:

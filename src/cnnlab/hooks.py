@@ -21,11 +21,16 @@ def without_idle(hooked: Hooked, *also: str) -> Hooked:
     Lightning calls what can be called, and before each callback's hook writes the callback's name and settings: some
     dozens of calls a step, a tenth of a small network's.
     """
-    idle = pl.Callback if isinstance(hooked, pl.Callback) else pl.LightningModule
     for name in HOOKS:
-        if name in also or getattr(type(hooked), name) is getattr(idle, name):
+        if name in also or is_idle(hooked, name):
             object.__setattr__(hooked, name, None)
     return hooked
+
+
+def is_idle(hooked: pl.Callback | pl.LightningModule, name: str) -> bool:
+    """Return whether a hook does nothing: it is Lightning's own, or was taken away."""
+    lightnings = pl.Callback if isinstance(hooked, pl.Callback) else pl.LightningModule
+    return getattr(hooked, name) is None or getattr(type(hooked), name) is getattr(lightnings, name)
 
 
 def at_epochs_end(checkpoint: ModelCheckpoint) -> ModelCheckpoint:

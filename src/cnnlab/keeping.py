@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from cnnlab import kept_predictions
+from cnnlab.beside import beside
 from cnnlab.console import console
 from cnnlab.data.rows import Rows
 from cnnlab.describing import describe_model, describe_run
@@ -17,7 +20,8 @@ from cnnlab.metrics import mean_metrics
 from cnnlab.plan import Plan
 from cnnlab.portable import Portable, facts_about
 from cnnlab.settings.training import measured
-from cnnlab.tracking.history import at_epoch
+from cnnlab.tracking.descriptions import PICTURE
+from cnnlab.tracking.history import History, at_epoch
 from cnnlab.tracking.kept_model import model_name
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import PREDICTIONS_FILE, VALIDATION, VALIDATION_PREDICTIONS_FILE, Metric
@@ -65,30 +69,43 @@ def keep(run: TrackedRun, plan: Plan, result: Result) -> Result:
         reached = {name: value for name, value in result.history[best_epoch].items() if name.startswith(VALIDATION)}
         run.log_metrics(epochs + 1, reached)
     run.log_file(Path(plan.checkpoint.best_model_path), "checkpoints")
-    if plan.settings.tracking.log_model:
-        result = replace(result, model_uri=keep_model(run, plan))
-    keep_predictions(run, plan, result.folder)
-    if plan.settings.figures.enabled:
-        from cnnlab.figures.draw import Subject, draw_all  # imports matplotlib, which training does not wait for
-
-        images = Rows(data.train_images, plan.data_module.validation_index) if data.sealed else data.test_images
-        subject = Subject(
-            scaling=classifier.scaling,
-            network=classifier.network,
-            class_names=data.class_names,
-            images=images,
-            predictions=classifier.predictions,
-            split="validation" if data.sealed else "test",
-            history=history,
-            best_epoch=best_epoch,
-            signature=f"{plan.settings.tracking.run_name} on {data.name}, run {run.run_id[:8]}",
-        )
-        folder = result.folder / "figures"
-        for note in draw_all(folder, plan.settings.figures, subject):
-            console.print(note, soft_wrap=True)
-        run.log_folder(folder, "figures")
-    describe_run(run, plan, history, measures_shown(result, plan))
+    classifier.cpu()
+    folder = result.folder / "figures"
+    signature = f"{plan.settings.tracking.run_name} on {data.name}, run {run.run_id[:8]}"
+    drawing = partial(draw, folder, plan, history, best_epoch, signature)
+    figures = plan.settings.figures.enabled
+    with beside(drawing) if figures else nullcontext() as drawn:
+        if plan.settings.tracking.log_model:
+            result = replace(result, model_uri=keep_model(run, plan))
+        keep_predictions(run, plan, result.folder)
+        if drawn is not None:
+            for note in drawn():
+                console.print(note, soft_wrap=True)
+            run.log_folder(folder, "figures")
+    describe_run(run, measures_shown(result, plan), folder if figures else None)
     return result
+
+
+def draw(folder: Path, plan: Plan, history: History, best_epoch: int, signature: str) -> list[str]:
+    """Draw all pictures of a trained and tested plan into `folder`; return one line for each thing left out."""
+    # They import matplotlib, which training does not wait for.
+    from cnnlab.figures.draw import Subject, draw_all
+    from cnnlab.figures.preview import draw_preview
+
+    classifier, data = plan.classifier, plan.data
+    subject = Subject(
+        scaling=classifier.scaling,
+        network=classifier.network,
+        class_names=data.class_names,
+        images=Rows(data.train_images, plan.data_module.validation_index) if data.sealed else data.test_images,
+        predictions=classifier.predictions,
+        split="validation" if data.sealed else "test",
+        history=history,
+        best_epoch=best_epoch,
+        signature=signature,
+    )
+    draw_preview(folder / Path(PICTURE).name, history, best_epoch)
+    return draw_all(folder, plan.settings.figures, subject)
 
 
 def keep_predictions(run: TrackedRun, plan: Plan, folder: Path) -> None:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 TARGET = "_target_"  # the key that names code
 OPTUNAS = ("sampler", "pruner")  # sections that name classes of Optuna's
 OPTIONAL = ("scipy", "torchvision", "matplotlib")  # to torchmetrics
+IMPORTS = "imports"  # the name of threads that import ahead
 
 
 def import_for(config: DictConfig) -> None:
@@ -49,9 +50,16 @@ def import_ahead(modules: Sequence[str]) -> threading.Thread:
             with suppress(Exception):
                 import_module(name)
 
-    thread = threading.Thread(target=work, name="imports", daemon=True)
+    thread = threading.Thread(target=work, name=IMPORTS, daemon=True)
     thread.start()
     return thread
+
+
+def wait_for_imports() -> None:
+    """Wait until all that is imported ahead is there."""
+    for thread in threading.enumerate():
+        if thread.name == IMPORTS:
+            thread.join()
 
 
 def names_code(config: object) -> bool:

@@ -41,7 +41,7 @@ from cnnlab.tracking.logger import EpochLogger
 from cnnlab.tracking.schema import Metric
 from cnnlab.tracking.store import check_address
 from cnnlab.trainer import build_trainer
-from cnnlab.watching import build_callbacks, build_loggers
+from cnnlab.watching import build_callbacks, build_loggers, check_steps
 from cnnlab.weights import LoadWeights, Start, Weights, begin, load_weights
 
 TRIED_STEPS = 1000  # of a training that a schedule is tried with before it begins
@@ -112,6 +112,7 @@ def make_plan(
         data_module = collect(problems, build_data_module, settings, data)
         if data_module is not None and trainer is not None:
             collect(problems, data_module.check_shares, trainer.num_devices * trainer.num_nodes)
+            collect(problems, check_steps, settings, -(-len(data_module.train_index) // settings.batch_size))
         train_images = data.train_images if data_module is None else Rows(data.train_images, data_module.train_index)
         images = kept_images(data, data_module) if data_module else None
         built = collect(problems, build_classifier, settings, data, train_images, images, weights)

@@ -22,6 +22,7 @@ from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cnnlab.batch_norm import WholeBatchNorm
+from cnnlab.epoch_loop import EpochLoop
 from cnnlab.errors import UsageError, nearest
 from cnnlab.settings.commands import Trainer as Settings
 
@@ -80,11 +81,14 @@ def build_trainer(settings: Settings, callbacks: list[pl.Callback], loggers: lis
         ours["plugins"] = plugins
     ours |= {"callbacks": callbacks, "logger": loggers, "enable_progress_bar": False, "enable_model_summary": False}
     try:
-        return pl.Trainer(**ours)  # type: ignore[arg-type]
+        trainer = pl.Trainer(**ours)  # type: ignore[arg-type]
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         given = ", ".join(f"trainer.{name}={flags.get(name)}" for name in ("accelerator", "devices", "strategy"))
         message = " ".join(str(error).split())
         raise UsageError(f"{given}, trainer.precision={settings.precision}: {message}") from error
+    usual = trainer.fit_loop.epoch_loop
+    trainer.fit_loop.epoch_loop = EpochLoop(trainer, usual.min_steps, usual.max_steps)
+    return trainer
 
 
 @contextmanager

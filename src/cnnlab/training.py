@@ -12,6 +12,7 @@ import torch
 
 from cnnlab import lean, process, resuming
 from cnnlab.beginning import introduce, place_tags, record_start, start_tags
+from cnnlab.beside import can_be_copied
 from cnnlab.closing import closing_rows, register_result
 from cnnlab.console import EpochLines, console, show_closing
 from cnnlab.errors import Incomplete, UsageError
@@ -149,7 +150,8 @@ def importing_ahead(plan: Plan) -> EpochSink:
 
     def listen(epoch: int, metrics: Mapping[str, float]) -> None:
         if epoch == 1 and metrics[Metric.EPOCH_SECONDS] > LONG:
-            lean.import_ahead([*(EXPORT if settings.tracking.log_model else ()), *(DRAWING * settings.figures.enabled)])
+            drawn_here = settings.figures.enabled and not can_be_copied()
+            lean.import_ahead([*(EXPORT if settings.tracking.log_model else ()), *(DRAWING if drawn_here else ())])
 
     return listen
 

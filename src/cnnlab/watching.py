@@ -79,6 +79,25 @@ def build_callbacks(settings: Training, folder: Path) -> Watching:
     return Watching(checkpoint, last, callbacks)
 
 
+def check_steps(settings: Training, batches: int) -> None:
+    """Raise UsageError for a training that ends within its first epoch, before there is what its callbacks watch."""
+    flags, watching = settings.trainer.flags, settings.callbacks
+    limit, most = flags.get("limit_train_batches"), flags.get("max_steps")
+    if isinstance(limit, float):
+        batches = int(batches * limit)
+    elif isinstance(limit, int):
+        batches = min(batches, limit)
+    together = flags.get("accumulate_grad_batches", 1)
+    assert isinstance(together, int)
+    steps = -(-batches // together)
+    watched = watching.checkpoint.monitor or watching.early_stopping
+    if isinstance(most, int) and 0 <= most < steps and watched:
+        raise UsageError(
+            f"trainer.max_steps={most} ends the training within its first epoch, before validation, which callbacks "
+            f"watch; allowed: {steps}, the steps of an epoch, or more, or callbacks=last_checkpoint"
+        )
+
+
 class OwnRandomNumbers(pl.Callback):
     """Gives each process of a training its own dropout masks and augmentations.
 
