@@ -1,7 +1,7 @@
 """Measure, print and keep what was found: all that `make bench` does, or one benchmark with options of its own.
 
-A whole benchmark is kept in benchmarks/results, from which README.md's figures are written; one with options that ask
-for less, or for something else, in outputs/benchmarks.
+A whole benchmark is kept in benchmarks/results, from which the figures of README.md and docs/measured.md are
+written; one with options that ask for less, or for something else, in outputs/benchmarks.
 """
 
 # ruff: noqa: E402
@@ -42,7 +42,7 @@ def main() -> None:
         except UsageError as error:
             sys.exit("\n".join(f"error: {line}" for line in error.problems))
         if folder == results.RESULTS:
-            results.write_readme(BENCHMARKS)
+            results.write_pages(BENCHMARKS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""All there is to measure; each module has `add_options`, `measure`, `told` and, for README.md, `summary`."""
+"""All there is to measure.
+
+Each module has `add_options`, `measure` and `told`; `summary` for docs/measured.md, `headline` for README.md.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from benchmarks import (
     verdict_errors,
 )
 
-# What `make bench` runs; in this order README.md tells of it.
+# What `make bench` runs; in this order docs/measured.md tells of it.
 USUAL: dict[str, ModuleType] = {
     "epochs": epochs,
     "speedrun": speedrun,

@@ -9,7 +9,7 @@ from benchmarks.quartiles import quartiles, ratio
 
 DEVICES = {"cpu": "CPU", "gpu": "GPU"}
 OURS = {"cnnlab": "", "cnnlab_bf16": "bf16 "}
-COMPARED = ("keras", "pytorch_tuned", "lightning")  # with whom README.md compares cnnlab
+COMPARED = ("keras", "pytorch_tuned", "lightning")  # with whom docs/measured.md and README.md compare cnnlab
 
 
 def told(found: dict) -> Iterator[str]:
@@ -71,7 +71,22 @@ def summary(found: dict) -> Iterator[str]:
     for name in names:
         yield f"- {CONTESTANTS[name].title}: {CONTESTANTS[name].about}{versions(name, found)}"
     yield ""
-    yield f"Quartiles: [{file_name(found)}.md](benchmarks/results/{file_name(found)}.md)."
+    yield f"Quartiles: `benchmarks/results/{file_name(found)}.md`."
+
+
+def headline(found: dict) -> Iterator[str]:
+    """Yield an epoch's seconds over those of others, of the recipe that gains most and of the one that gains least."""
+    recipes = [seconds_of(measured) for measured in found["recipes"].values()]
+    against = []
+    for other in COMPARED:
+        both = [seconds for seconds in recipes if {"cnnlab", other} <= seconds.keys()]
+        ratios = [ratio(seconds["cnnlab"], seconds[other]) for seconds in both]
+        if ratios:
+            against.append(f"{min(ratios):.2f} to {max(ratios):.2f} ({CONTESTANTS[other].title})")
+    where = f"{DEVICES[found['device']]}, {found['threads']} threads"
+    how = f"{where}, medians by turns, best and worst of {len(recipes)} recipes"
+    yield f"Seconds of a training epoch, divided by those that others take ({how}):"
+    yield f"{', '.join(against)}."
 
 
 def versions(name: str, found: dict) -> str:

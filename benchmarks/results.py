@@ -1,10 +1,10 @@
-"""Measures, prints, keeps what was found as JSON and as Markdown, and writes README.md's figures from what is kept."""
+"""Measures, prints, keeps what was found as JSON and as Markdown, and writes the pages' figures from what is kept."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +12,8 @@ from benchmarks.machine import ROOT, machine
 
 RESULTS = ROOT / "benchmarks" / "results"
 ELSEWHERE = Path("outputs/benchmarks")
-README = ROOT / "README.md"
+README = ROOT / "README.md"  # a sentence; all of it stands in PAGE
+PAGE = ROOT / "docs" / "measured.md"
 BEGIN = "<!-- Written by `make bench` from benchmarks/results: change nothing by hand. -->\n"
 END = "<!-- As far as `make bench` writes. -->\n"
 NOTHING = "`make bench` has measured nothing here yet."
@@ -44,14 +45,24 @@ def about(found: Mapping) -> str:
 
 
 def figures(modules: Mapping[str, ModuleType], results: Path = RESULTS) -> str:
-    """Return what README.md says of all that was measured."""
-    parts = []
+    """Return what docs/measured.md says of all that was measured."""
+    every = found_by(modules, "summary", results)
+    parts = ["\n".join([f"## {name}", "", *module.summary(found), "", about(found)]) for name, module, found in every]
+    return "\n\n".join(parts or [NOTHING]) + "\n"
+
+
+def headlines(modules: Mapping[str, ModuleType], results: Path = RESULTS) -> str:
+    """Return what README.md says of it."""
+    parts = ["\n".join(module.headline(found)) for _, module, found in found_by(modules, "headline", results)]
+    return "\n\n".join(parts or [NOTHING]) + "\n"
+
+
+def found_by(modules: Mapping[str, ModuleType], telling: str, results: Path) -> Iterator[tuple[str, ModuleType, dict]]:
+    """Yield name and module of each benchmark that tells so, and what it has found, on the CPU and on a GPU."""
     for name, module in modules.items():
         for file in (results / f"{name}.json", results / f"{name}_gpu.json"):
-            if file.exists() and hasattr(module, "summary"):
-                found = json.loads(file.read_text(encoding="utf-8"))
-                parts.append("\n".join([*module.summary(found), "", about(found)]))
-    return "\n\n".join(parts or [NOTHING]) + "\n"
+            if file.exists() and hasattr(module, telling):
+                yield name, module, json.loads(file.read_text(encoding="utf-8"))
 
 
 def block_of(text: str) -> str:
@@ -59,12 +70,13 @@ def block_of(text: str) -> str:
     return text.partition(BEGIN)[2].partition(END)[0].strip("\n") + "\n"
 
 
-def write_readme(modules: Mapping[str, ModuleType]) -> None:
-    """Put the figures between the marks of README.md."""
-    text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    README.write_text(f"{before}{BEGIN}\n{figures(modules)}\n{END}{after}", encoding="utf-8")
+def write_pages(modules: Mapping[str, ModuleType]) -> None:
+    """Put the figures between the marks of both pages."""
+    for page, block in ((README, headlines(modules)), (PAGE, figures(modules))):
+        text = page.read_text(encoding="utf-8")
+        before, _, rest = text.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        page.write_text(f"{before}{BEGIN}\n{block}\n{END}{after}", encoding="utf-8")
 
 
 def changed(given: argparse.Namespace, usual: argparse.Namespace) -> bool:

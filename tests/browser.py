@@ -43,11 +43,19 @@ class Browser:
 
 
 def keep_picture(drawn: Path, file: Path) -> None:
-    """Keep what the browser has drawn, in the 256 colours that cover it best: small dots keep theirs."""
+    """Keep what the browser has drawn, in 256 colours: the most frequent ones, and what covers the rest best.
+
+    So a ground stays the grey that it is, and a small dot its own colour.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(drawn) as image:
         shown = image.convert("RGB").crop((0, 0, *SIZE))
-        few = shown.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        counted = sorted(shown.getcolors(shown.width * shown.height), reverse=True)
+        colors = [color for _, color in counted[:128]]
+        covering = shown.quantize(128, method=Image.Quantize.MAXCOVERAGE).getpalette()
+        palette = Image.new("P", (1, 1))
+        palette.putpalette([*(part for color in colors for part in color), *covering])
+        few = shown.quantize(palette=palette, dither=Image.Dither.NONE)
     few.save(file, optimize=True)
 
 

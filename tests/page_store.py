@@ -13,6 +13,7 @@ from cnnlab.tracking.store import prepare
 
 NAMES = ["zero", "one", "<two>"]
 LONG = "regularization.dense_dropout,0.16,12\n"  # a name that is long on a phone
+WIDE = "callbacks.early_stopping.patience"  # and one that is wider than half of it
 
 
 def fill(folder: Path) -> str:
@@ -59,6 +60,7 @@ def add(client: mlflow.MlflowClient, folder: Path, dataset: str, rate: float, se
         curves["val/acc"] = reached - 0.3 / epoch
         entries += [Metric(name, value, 0, epoch) for name, value in curves.items()]
     settings = {"model.name": "mlp", "optimizer.name": "adam", "optimizer.lr": str(rate), "seed": str(seed)}
+    settings = {WIDE: "10" if rate == 0.1 else "5", **settings}
     client.log_batch(run_id, entries, [Param(key, value) for key, value in settings.items()])
     rows = [["true \\ predicted", *NAMES], *([name, "3", "1", "0"] for name in NAMES)]
     (folder / "confusion_matrix.csv").write_text("\n".join(",".join(row) for row in rows))

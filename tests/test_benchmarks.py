@@ -1,4 +1,4 @@
-"""`make bench`: what it measures, prints and keeps, and that README.md's figures are those that it found."""
+"""`make bench`: what it measures, prints and keeps, and that the pages' figures are those that it found."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from benchmarks import results, step_profile
 from benchmarks.benchmarks import BENCHMARKS
 
 
-def test_the_readmes_figures_are_those_that_make_bench_has_kept():
-    assert results.block_of(results.README.read_text(encoding="utf-8")) == results.figures(BENCHMARKS)
+def test_the_pages_figures_are_those_that_make_bench_has_kept():
+    for page, figures in ((results.PAGE, results.figures(BENCHMARKS)), (results.README, results.headlines(BENCHMARKS))):
+        assert results.block_of(page.read_text(encoding="utf-8")) == figures
 
 
 def test_a_profile_counts_what_each_operator_computes_and_moves():

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from cnnlab.report.__main__ import main
-from page_store import fill
+from page_store import WIDE, fill
 
 VOID = {"meta", "img", "br", "circle", "path"}
 
@@ -78,15 +78,15 @@ def test_each_row_has_its_curves_confusion_mistakes_and_where_it_comes_from(page
     data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
     rows = {row["number"]: row for row in data["rows"]}
     assert [row["facets"] for row in rows.values()] == [
-        {"dataset": "digits", "optimizer.lr": "0.01"},
-        {"dataset": "digits", "optimizer.lr": "0.1"},
-        {"dataset": "mnist", "optimizer.lr": "0.01"},
+        {"dataset": "digits", WIDE: "5", "optimizer.lr": "0.01"},
+        {"dataset": "digits", WIDE: "10", "optimizer.lr": "0.1"},
+        {"dataset": "mnist", WIDE: "5", "optimizer.lr": "0.01"},
     ]
     assert [curve["name"] for curve in rows[1]["curves"]] == ["seed 0", "seed 1", "seed 2"]
     assert rows[1]["curves"][0]["train/loss"][:2] == [[1, 1.0], [2, 0.5]]
     detail = page[page.index('<details id="row-1"') : page.index('<details id="row-2"')]
     assert "&lt;two&gt;" in detail and "Confusion: true classes down" in detail and "data:image/png" in detail
-    assert "abcdef" in detail and "(seed 2)" in detail and "all 8 settings" in detail
+    assert "abcdef" in detail and "(seed 2)" in detail and "all 9 settings" in detail
 
 
 def test_a_sweep_tells_its_best_and_what_matters(page):

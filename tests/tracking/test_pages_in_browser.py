@@ -35,6 +35,12 @@ SHOWN = [  # the sweep first: of equally good runs the newest comes first
     ["train.py", "-m", "model=deep_cnn", "seed=0,1", *KEPT],
     ["train.py", "-m", "model=simple_cnn", "regularization=none,dropout_l2", *KEPT],
 ]
+# In the order in which one sees them, whatever theirs in the document, as the title.
+ORDER = """<script>
+const height = (link) => link.getBoundingClientRect().top;
+const seen = [...document.querySelectorAll('[role=row] a[href*="-metrics"]')].sort((a, b) => height(a) - height(b));
+document.title = seen.map((link) => link.textContent).join(" ");
+</script>"""
 
 
 def store_in(folder: Path) -> str:
@@ -112,7 +118,7 @@ def test_the_first_page_is_the_leaderboard(first_page, best):
     assert "Sort: best/val/acc" in shown.replace("\n", " ")
 
 
-def test_one_click_leads_from_the_best_run_to_the_command_that_repeats_it(first_page, pages, browser, best):
+def test_one_click_leads_from_the_best_run_to_the_command_that_repeats_it(first_page, pages, browser, best, tmp_path):
     first, *_ = re.findall(r'href="(#/experiments/\d+/runs/[0-9a-f]{32})', first_page)
     assert first.endswith(best.info.run_id)
     document = browser.open(f"{pages}/{first}", picture="run")
@@ -124,6 +130,11 @@ def test_one_click_leads_from_the_best_run_to_the_command_that_repeats_it(first_
     (source,) = re.findall(r'<img src="(get-artifact[^"]+)"', document)
     picture = urllib.request.urlopen(f"{pages}/{source.replace('&amp;', '&')}", timeout=60).read()
     assert Image.open(io.BytesIO(picture)).width == WIDTH
+    still = re.sub(r"<script\b.*?</script>", "", document, flags=re.DOTALL)
+    (tmp_path / "still.html").write_text(still.replace("</body>", f"{ORDER}</body>"), encoding="utf-8")
+    title = re.search(r"<title>(.*?)</title>", browser.open((tmp_path / "still.html").as_uri()))[1].split()
+    machine = [name.startswith("system/") for name in title]
+    assert True in machine and machine == sorted(machine), "what the run measured is above what the machine did"
 
 
 def test_the_views_open_from_the_experiments_description(first_page, pages, browser, best):

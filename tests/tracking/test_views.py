@@ -9,7 +9,7 @@ import pytest
 
 from cnnlab.tracking.colors import PALETTE, color_tags
 from cnnlab.tracking.descriptions import description, is_own, wrapped
-from cnnlab.tracking.pages import Pages, are_known, script
+from cnnlab.tracking.pages import STYLE, Pages, are_known, script
 from cnnlab.tracking.schema import Tag
 from cnnlab.tracking.store import prepare
 from cnnlab.tracking.views import LEADERBOARD, VIEW, VIEWS, kept_state
@@ -77,7 +77,7 @@ def test_the_first_page_alone_brings_the_script_and_is_never_kept():
         return b"".join(message.get("body", b"") for message in sent), dict(sent[0]["headers"])
 
     body, headers = answer("/")
-    assert body == b"<head><script></script></head>" and b"etag" not in headers
+    assert body == b"<head>" + STYLE.encode() + b"<script></script></head>" and b"etag" not in headers
     assert headers[b"content-length"] == str(len(body)).encode() and headers[b"cache-control"] == b"no-store"
     assert answer("/other")[0] == b"<head></head>"
 

@@ -3,7 +3,7 @@
 MLflow 3.17 keeps in the browser which of its two faces it shows, begins with that of chat applications, and drops the
 choice from its own links. Nothing on the server changes that. So the first page brings, where the browser has none yet,
 what MLflow would have stored: the face, that its assistant stays closed, and each experiment's leaderboard as the way
-its runs are shown first.
+its runs are shown first. Among a run's metrics MLflow puts the machine's before the model's; a style turns that round.
 """
 
 from __future__ import annotations
@@ -37,13 +37,22 @@ SCRIPT = """<script>(({stored, start}) => {
   } catch (error) { console.warn(error); }
   if (start && !location.hash) location.hash = start;
 })(GIVEN)</script>"""
+# In a run's table of metrics the first row without a link heads the machine's, the second one the model's.
+LINKS = '[role=row] a[href*="/model-metrics"]'
+FIRST = f".table-isHeader + [role=row]:not(:has(a)):has(~ {LINKS})"
+SECOND = f"{FIRST} ~ [role=row]:not(:has(a))"
+STYLE = f"""<style>
+div:has(> {LINKS}) {{ display: flex; flex-direction: column; }}
+{FIRST}, {FIRST} ~ [role=row] {{ order: 1; }}
+{SECOND}, {SECOND} ~ [role=row] {{ order: 0; }}
+</style>"""
 # So that no answer is "as you have it": the browser's copy is of an earlier store.
 CONDITIONS = (b"if-none-match", b"if-modified-since")
 OF_THE_FILE = (b"content-length", b"etag", b"last-modified", b"cache-control")
 
 
 class Pages:
-    """An application that answers as `inner` does, with `first_script()` in the head of its first page."""
+    """An application that answers as `inner` does, with STYLE and `first_script()` in the head of its first page."""
 
     def __init__(self, inner: Application, first_script: Callable[[], str]):
         self.inner = inner
@@ -69,7 +78,8 @@ class Pages:
             body += part
             if message.get("more_body"):
                 return
-            page = body.replace(HEAD, HEAD + self.first_script().encode(), 1) if started["status"] == 200 else body
+            added = (STYLE + self.first_script()).encode() if started["status"] == 200 else b""
+            page = body.replace(HEAD, HEAD + added, 1)
             given = started["headers"]
             assert isinstance(given, list)
             kept = [(name, value) for name, value in given if name.lower() not in OF_THE_FILE]
