@@ -55,7 +55,6 @@ _jobs_own: list[Exception] = []  # what jobs raised; Hydra raises others before 
 def enter(door: str) -> NoReturn:
     """Run the command `door` for each job of its command line and exit with the worst of their codes."""
     process.set_environment()
-    process.end_at_once()
     hide_passwords()
     try:
         sys.argv[1:] = arranged(door, sys.argv[1:])
@@ -88,7 +87,7 @@ def enter(door: str) -> NoReturn:
             raise
         tell([f"hydra.run.dir: {error.filename} cannot be made ({error.strerror}); choose another folder"])
         sys.exit(USAGE)
-    sys.exit(max(_codes))
+    process.leave(max(_codes))
 
 
 def hide_passwords() -> None:
