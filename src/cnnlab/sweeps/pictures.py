@@ -44,8 +44,9 @@ def draw_history(path: Path, shown: Shown) -> Path:
     value_axis(axes, shown.metric, [point.value for point in shown.points])
     axes.set_xlabel("trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(f"{shown.name}: {shown.metric} of each trial")
-    axes.legend(framealpha=0.85, edgecolor="none", fontsize=9)
+    axes.set_title(f"{shown.name}: {shown.metric} of each trial", pad=24)
+    # Above: in any corner it could hide a trial.
+    axes.legend(ncols=4, columnspacing=1.2, frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1))
     return save(figure, path)
 
 
