@@ -111,8 +111,9 @@ def save(figure: Figure, path: Path) -> Path:
 
 def _sign(figure: Figure) -> Bbox:
     """Write the signature below all that is drawn; return what is covered then, in inches."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # what it has laid out stays where it is
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # what it has laid out stays where it is
     covered = figure.get_tightbbox()
     if text := signature():
         left, below = covered.x0 / figure.get_figwidth(), (covered.y0 - 0.12) / figure.get_figheight()

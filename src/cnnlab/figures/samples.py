@@ -78,13 +78,9 @@ def draw_probabilities(
     height = max(1.8, 0.9 + 0.19 * bars)
     figure = new_figure(sum(widths) * pairs, height * rows)
     ratios = {"width_ratios": widths * pairs, "wspace": 0, "hspace": 0.32}
-    grid = figure.subplots(rows, 4 * pairs, squeeze=False, gridspec_kw=ratios)
-    for axes in grid.flat:
-        axes.set_visible(False)
+    grid = figure.add_gridspec(rows, 4 * pairs, **ratios)
     for place, (image, row, title) in enumerate(zip(images, probabilities, titles, strict=True)):
-        picture, chart = grid.flat[4 * place], grid.flat[4 * place + 2]
-        picture.set_visible(True)
-        chart.set_visible(True)
+        picture, chart = figure.add_subplot(grid[4 * place]), figure.add_subplot(grid[4 * place + 2])
         show_image(picture, image)
         picture.set_title(title, fontsize=9, loc="left")
         _bars(chart, row, names, bars, None if truths is None else truths[place])
