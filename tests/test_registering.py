@@ -72,6 +72,10 @@ def test_the_champion_answers_like_its_run_and_keeps_its_version(project, traine
     assert rows[0] == rows[1] != []
     again = run(project, "register.py", f"run={trained.run.info.run_id[:8]}", "alias=candidate")
     assert "digits version 1: models:/digits@candidate" in again.stdout
+    client = mlflow.MlflowClient(uri_of(project / "mlruns" / "mlflow.db"))
+    assert "python predict.py model=digits@champion image=FILE" in client.get_registered_model("digits").description
+    version = client.get_model_version("digits", "1")
+    assert f"python train.py {trained.run.data.tags['overrides']}" in version.description
 
 
 @pytest.mark.parametrize(

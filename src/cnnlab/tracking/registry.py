@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from cnnlab.errors import UsageError, shown, unknown
+from cnnlab.errors import UsageError, hidden, shown, unknown
 from cnnlab.start import typed
+from cnnlab.tracking.descriptions import code, command
 from cnnlab.tracking.schema import Metric
 from cnnlab.tracking.store import connect, locked, told_errors
 
@@ -60,7 +62,7 @@ def register(uri: str, run_id: str, name: str, alias: str = CHAMPION, *, contest
         client = mlflow.MlflowClient(uri)
         run = client.get_run(run_id)
         model_id = model_of(run)
-        aliases = (_registered_model(client, name) or _create(client, name)).aliases
+        aliases = (_registered_model(client, name) or _create(client, name, alias)).aliases
         before = str(aliases[alias]) if alias in aliases else None
         version = _version_of(client, name, run) or _add_version(client, name, run, model_id)
         before = None if before == version else before
@@ -121,9 +123,12 @@ def _registered_model(client: mlflow.MlflowClient, name: str) -> RegisteredModel
         return None
 
 
-def _create(client: mlflow.MlflowClient, name: str) -> RegisteredModel:
+def _create(client: mlflow.MlflowClient, name: str, alias: str) -> RegisteredModel:
+    wanted = f"{name}{MARK}{alias}"
+    asked = f"{typed('predict')} {shlex.quote(f'model={wanted}')} image=FILE"
+    loaded = f"mlflow.pyfunc.load_model({f'models:/{wanted}'!r})"
     try:
-        return client.create_registered_model(name)
+        return client.create_registered_model(name, description=code(asked, loaded))
     except MlflowException as error:  # a server has no lock of ours: somebody else may have been first
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -138,7 +143,8 @@ def _version_of(client: mlflow.MlflowClient, name: str, run: Run) -> str | None:
 
 def _add_version(client: mlflow.MlflowClient, name: str, run: Run, model_id: str) -> str:
     reached = run.data.metrics.get(Metric.BEST_VAL_ACCURACY)
-    description = f"{run.info.run_name}" + (f", validation accuracy {reached:.4f}" if reached is not None else "")
+    result = f"{run.info.run_name}" + (f", validation accuracy {reached:.4f}" if reached is not None else "")
+    description = hidden(f"{result}\n\n{command(run.data.tags)}".strip())
     version = client.create_model_version(
         name, f"models:/{model_id}", run.info.run_id, description=description, model_id=model_id
     )
