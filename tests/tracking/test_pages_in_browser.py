@@ -21,6 +21,7 @@ from PIL import Image
 from browser import PICTURES, Browser, needs_browser, text_of
 from cnnlab.report.__main__ import main
 from cnnlab.tracking.descriptions import WIDTH
+from cnnlab.tracking.registry import register
 from cnnlab.tracking.schema import Role, Tag
 from commands import ROOT, environment, warm
 
@@ -169,6 +170,13 @@ def test_a_models_page_has_what_it_reached_and_on_which_data(pages, browser, fol
     assert "test/acc" in shown.split("\n") and "system/" not in shown
     data = best.inputs.dataset_inputs[0].dataset
     assert f"{data.name} (#{data.digest})" in shown
+
+
+def test_a_registered_models_page_says_how_to_ask_its_champion(pages, browser, folder, best):
+    assert register(store_in(folder), best.info.run_id, "digits").uri == "models:/digits@champion"
+    shown = text_of(browser.open(f"{pages}/#/models/digits"))
+    assert re.search(r"predict\S* model=digits@champion image=FILE", shown), shown
+    assert "Version 1" in shown and best.info.run_name in shown
 
 
 def test_the_report_of_these_runs_opens_from_its_file(folder, browser, best, monkeypatch):
