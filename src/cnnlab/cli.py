@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -35,6 +36,7 @@ from cnnlab.signals import Interruption, interruptible, notes_of
 from cnnlab.start import CONF, own_folder, typed
 
 USAGE = 2
+PATIENCE = 3.0  # seconds in which the first process of a training tells of a mistake that all others have, too
 # What each command calls with its job. The module is imported when the configuration is there: it takes seconds.
 RUN = {
     "train": ("cnnlab.training", "train"),
@@ -209,7 +211,9 @@ def plain_errors() -> Iterator[None]:
         with interruptible():
             yield
     except UsageError as error:
-        if not process.follows_a_first():  # which says the same
+        if process.follows_a_first():
+            time.sleep(PATIENCE)  # that one says the same; who started them ends all others with whichever ends first
+        else:
             tell(error.problems)
         _codes.append(USAGE)
     except Incomplete as error:
