@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -19,15 +20,10 @@ from cnnlab.plan import read_training
 from cnnlab.settings.commands import Training
 from cnnlab.settings.dataset import Dataset
 from cnnlab.settings.read import resolve
-from warm import Warm
+from warm import environment
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """Return this process' environment without what would change where runs go, on one thread for speed."""
-    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"} | variables
+LONGEST = 300  # seconds a command may take before it is killed
 
 
 def command(door: str, *overrides: str) -> list[str]:
@@ -41,13 +37,38 @@ def run(
 
     `stop` is a signal, the pattern of a file in `folder`, and the seconds after it is there at which the signal comes.
     """
-    return warm().run([str(ROOT / door), *overrides], folder, environment(**variables), stop)
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command(door, *overrides),
+            cwd=folder,
+            env=environment(**variables),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+        )
+        try:
+            if stop is not None:
+                send(process, folder, *stop)
+            process.wait(LONGEST)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        said = []
+        for file in (output, errors):
+            file.seek(0)
+            said.append(file.read().decode())
+    return subprocess.CompletedProcess(process.args, process.returncode, *said)
 
 
-@cache
-def warm() -> Warm:
-    """The warm process of this process."""
-    return Warm(environment())
+def send(process: subprocess.Popen[bytes], folder: Path, number: int, pattern: str, seconds: float) -> None:
+    """Send a process a signal some seconds after a file is there, unless it has ended by then."""
+    while not any(folder.glob(pattern)) and process.poll() is None:
+        time.sleep(0.002)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    if process.returncode is None:
+        os.kill(process.pid, number)
 
 
 @contextmanager

@@ -4,23 +4,51 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+import warm
+
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: more threads would only wait for each other
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell in the background ignores Ctrl-C, nohup a closed terminal; children inherit that, and cnnlab respects it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+warm.begin()
 
-import copied_stores  # noqa: E402
-from commands import run  # noqa: E402
 
-copied_stores.copy_stores()
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare this process for tests, unless it only hands them out, to forks of its warm one."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        # As many processes as cores: more threads would only wait for each other.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        return
+    import copied_stores
+
+    copied_stores.copy_stores()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let several processes share the tests well: long ones first, and those that share what a fixture makes in one."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        fixtures = [each for several in item._fixtureinfo.name2fixturedefs.values() for each in several]
+        if any(fixture.scope in ("module", "class") for fixture in fixtures):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.fixture(autouse=True)
+def started(request) -> Iterator[None]:
+    """Let the processes of a test marked `cold` start with nothing imported."""
+    with warm.cold() if request.node.get_closest_marker("cold") else nullcontext():
+        yield
 
 
 @dataclass(frozen=True)
@@ -47,6 +75,8 @@ def trained(tmp_path_factory, worker_id) -> Trained:
 
     The processes of one test run share it: whoever comes first trains, under a lock.
     """
+    from commands import run
+
     folder = tmp_path_factory.getbasetemp()
     if worker_id != "master":
         folder = folder.parent

@@ -17,7 +17,10 @@ make_by_steps = database.make  # as a user's process does
 
 def copy_stores() -> None:
     """Let this process make each new MLflow database as a copy; the first one that it needs takes all steps."""
+    from mlflow.store.db import utils
+
     database.make = make
+    utils._get_latest_schema_revision = cache(utils._get_latest_schema_revision)  # reads all steps each time
 
 
 def make(file: Path, fill: Callable[[object], object]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 
 from cnnlab.errors import UsageError
 from cnnlab.sweeps.order import Order, read_order
-from commands import job
+from commands import environment, job
 
 ROOT = Path(__file__).resolve().parents[1]
 # One epoch of a small network on the bundled digits: a trial of a tenth of a second.
@@ -36,13 +35,17 @@ def problems(tmp_path: Path, *overrides: str) -> list[str]:
     return caught.value.problems
 
 
+def bare_environment() -> dict[str, str]:
+    """Return the environment of one who has set nothing of MLflow's and cnnlab's."""
+    return {key: value for key, value in environment().items() if not key.startswith(("MLFLOW_", "CNNLAB_"))}
+
+
 def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
     """Start a quick sweep in `folder`; its output can be read when it ended."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "CNNLAB_"))}
     return subprocess.Popen(
         [sys.executable, str(ROOT / "sweep.py"), *QUICK, "sweep.name=study", *overrides],
         cwd=folder,
-        env=environment | {"OMP_NUM_THREADS": "1"},
+        env=bare_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -47,7 +47,7 @@ def test_contestants_train_by_turns_and_one_that_cannot_be_had_is_told(tmp_path:
             "epochs",
             *chosen,
             "--epochs",
-            "3",
+            "2",
             "--threads",
             "1",
             "--results",
@@ -65,11 +65,11 @@ def test_contestants_train_by_turns_and_one_that_cannot_be_had_is_told(tmp_path:
     assert f"Keras: left out, {measured['left_out']['keras']}" in done.stderr
     assert list(measured["contestants"]) == ["pytorch_tuned", "cnnlab"]
     for contestant in measured["contestants"].values():
-        assert len(contestant["epochs"]) == 3
+        assert len(contestant["epochs"]) == 2
         assert all(epoch["seconds"] > 0 for epoch in contestant["epochs"])
         assert contestant["epochs"][-1]["objective"] < contestant["epochs"][0]["objective"]
     table = (tmp_path / "found" / "epochs.md").read_text()
     assert table in done.stdout
-    assert "`fashion_cnn` on digits: 1,293 images, batches of 32, n = 3 epochs" in table
+    assert "`fashion_cnn` on digits: 1,293 images, batches of 32, n = 2 epochs" in table
     assert found["machine"]["processor"] in table
     assert not (tmp_path / "outputs").exists()

@@ -111,6 +111,7 @@ class TestCode:
         assert content["cnnlab"]["model"]["network"] == "convnet"
         assert "_target_" not in str(content["cnnlab"]) and "cnnlab." not in str(content["cnnlab"])
 
+    @pytest.mark.cold
     @pytest.mark.slow
     def test_loading_imports_nothing_but_cnnlab(self, checkpoint, tmp_path):
         (tmp_path / "stranger.py").write_text("raise SystemExit('imported')")

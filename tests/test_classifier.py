@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-import subprocess
 
 import pytest
 import torch
@@ -16,7 +14,7 @@ from cnnlab.data.scaling import Scaling
 from cnnlab.metrics import EpochSums
 from cnnlab.plan import make_plan
 from cnnlab.training import fit
-from commands import command, environment, settings
+from commands import settings
 
 PLAIN = settings("regularization=none").regularization
 
@@ -70,28 +68,6 @@ def test_sums_weigh_images_not_batches():
     sums.update(torch.tensor(5.0), torch.tensor(5.5), logits, torch.tensor([1]))
     measured = {name: float(value) for name, value in sums.compute().items()}
     assert measured == {"loss": 2.0, "objective": 2.5, "acc": 0.5}
-
-
-@pytest.mark.slow
-def test_two_processes_measure_what_one_does(tmp_path):
-    """Without training steps that matter (a learning rate of nearly 0) the test metrics must be the same numbers."""
-    overrides = ("model=dnn", "trainer.max_epochs=1", "optimizer.lr=1e-12", "trainer.accelerator=cpu")
-    outputs = []
-    for devices in (1, 2):
-        folder = tmp_path / str(devices)
-        folder.mkdir()
-        done = subprocess.run(
-            command("train.py", *overrides, f"trainer.devices={devices}"),
-            cwd=folder,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        assert len(re.findall(r"^test/acc", done.stdout, re.MULTILINE)) == 1, "one process speaks"
-        outputs.append(re.findall(r"^(test/\w+) +([\d.]+)$", done.stdout, re.MULTILINE))
-    assert outputs[0] == outputs[1]
 
 
 @pytest.mark.parametrize("scheduler", ["none", "cosine", "onecycle", "each_epoch"])

@@ -71,6 +71,7 @@ def python(script: str, folder, *arguments: str) -> subprocess.CompletedProcess[
     return subprocess.run(command, cwd=folder, env=environment(**path), capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.cold
 def test_a_training_waits_for_no_library_that_it_does_not_need(tmp_path):
     quick = ("model=dnn", "trainer.max_epochs=1", "figures.enabled=false", "tracking.log_model=false")
     done = python(TRAINING, tmp_path, *quick)
@@ -78,6 +79,7 @@ def test_a_training_waits_for_no_library_that_it_does_not_need(tmp_path):
     assert "test/acc" in done.stdout
 
 
+@pytest.mark.cold
 def test_the_compilers_stand_in_takes_steps_and_gives_way_to_the_compiler(tmp_path):
     done = python(COMPILER, tmp_path)
     assert done.stdout == "compiled\n", done.stderr

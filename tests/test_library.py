@@ -146,12 +146,14 @@ def test_a_notebooks_own_run_and_store_are_left_alone(folder):
     assert mlflow.get_tracking_uri() == "sqlite:///own.db"
 
 
+@pytest.mark.cold
 def test_importing_the_library_is_quick_until_it_is_used():
     script = "import sys, cnnlab; print([name for name in ('torch', 'mlflow', 'hydra') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT / "src", capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
 
 
+@pytest.mark.cold
 @pytest.mark.slow
 def test_a_real_notebook_trains_twice_and_shows_plain_lines(tmp_path):
     cells = [

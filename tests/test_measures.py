@@ -19,7 +19,7 @@ from cnnlab.plan import make_plan
 from cnnlab.settings.training import measured
 from cnnlab.training import fit
 from cnnlab.training import test_best as best_tested
-from commands import run, settings
+from commands import environment, run, settings
 
 CLASSES = 6
 OWN = """
@@ -232,11 +232,9 @@ def test_two_processes_measure_what_one_does(tmp_path, examples):
     (tmp_path / "two.py").write_text(TWO)
     command = [sys.executable, "two.py"]
     paths = [str(tmp_path / "meet"), "examples.pt"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(item for item in sys.path if item)}
+    variables = environment(PYTHONPATH=os.pathsep.join(item for item in sys.path if item))
     started = [
-        subprocess.Popen(
-            [*command, str(rank), *paths], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([*command, str(rank), *paths], cwd=tmp_path, env=variables, stdout=subprocess.PIPE, text=True)
         for rank in (0, 1)
     ]
     said = [process.communicate(timeout=120)[0] for process in started]

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cnnlab.own_path import add_to_path, written
 from commands import environment
 
@@ -22,6 +24,7 @@ def test_the_folder_the_one_above_conf_and_the_current_one_end_the_path(tmp_path
     assert sys.path[4:] == []
 
 
+@pytest.mark.cold
 def test_no_file_of_theirs_takes_the_place_of_a_package(tmp_path):
     for name in ("random.py", "torch.py", "yaml.py"):
         (tmp_path / name).write_text("raise SystemExit('taken')")

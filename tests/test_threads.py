@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import mlflow
 import pytest
 import torch
 
 from cnnlab import process
 from cnnlab.errors import UsageError
-from commands import command, environment, run, settings
+from commands import run, settings
 
 QUICK = ("model=dnn", "trainer.max_epochs=1", "figures.enabled=false", "tracking.log_model=false")
 
@@ -55,14 +53,7 @@ def test_a_run_keeps_how_many_it_had_and_another_like_it_repeats_it_or_says_so(t
     chosen = run(tmp_path, "train.py", *QUICK, "threads=2")
     again = run(tmp_path, "train.py", "like=last")
     usual = run(tmp_path, "train.py", *QUICK)
-    # A process of its own: torch asks for OMP_NUM_THREADS when it is loaded.
-    other = subprocess.run(
-        command("train.py", "like=last"),
-        cwd=tmp_path,
-        env=environment(OMP_NUM_THREADS="2"),
-        capture_output=True,
-        text=True,
-    )
+    other = run(tmp_path, "train.py", "like=last", OMP_NUM_THREADS="2")
     for done in (chosen, again, usual, other):
         assert done.returncode == 0, done.stderr
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlruns/mlflow.db")

@@ -67,6 +67,7 @@ class TestScreen:
         # conv2: 8 filters of 2x2 on 4 channels, and 8 biases.
         assert re.search(r"conv2 \(\w+\) +\(None, 8, 14, 14\) +136$", trained.output, re.MULTILINE)
 
+    @pytest.mark.cold
     def test_help_lists_groups_without_importing_torch(self):
         script = (
             "import sys, runpy; sys.argv = ['train.py', '--help']\n"
@@ -123,6 +124,7 @@ class TestRecord:
         assert (lineage.dataset.name, lineage.dataset.digest) == ("digits", data.digest)
         assert '"train": 1293' in lineage.dataset.profile and '"test": 360' in lineage.dataset.profile
 
+    @pytest.mark.cold
     @pytest.mark.slow
     def test_the_line_that_uses_the_model_works_from_any_folder(self, trained, tmp_path):
         (line,) = re.findall(r"^use it +(import mlflow; .*)$", trained.output, re.MULTILINE)

@@ -16,6 +16,7 @@ from pathlib import Path
 import mlflow
 
 from cnnlab.tracking.schema import Tag
+from commands import environment
 
 CLOCKS = ("epoch_seconds", "training_seconds", "train/samples_per_second", "system/")
 
@@ -44,7 +45,7 @@ class Server:
         quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.folder, env=os.environ | quiet, stdout=log, stderr=log, start_new_session=True
+                command, cwd=self.folder, env=environment(**quiet), stdout=log, stderr=log, start_new_session=True
             )
         if wait:
             self.wait()

@@ -1,136 +1,200 @@
-"""A warm process that runs the project's commands in forks of itself: processes like any other, without their imports.
+"""Starts Python processes as forks of a warm one: real children, with pids, pipes and signals, without their imports.
 
-Importing torch, Lightning and MLflow takes seconds, and most tests of a command are about what it does afterwards. The
-real start of a process is tested where it matters: by the tests that signal, race or kill it.
+Importing torch, Lightning and MLflow takes seconds of each process, and hardly a test is about them. After `begin`,
+`subprocess` starts this interpreter's scripts, modules and lines so, here and in all processes that are started so: a
+sweep's workers, a training's other processes. Whatever a fork cannot be starts as ever: other programs, what a terminal
+shows, what is given variables that Python and the libraries read when they are loaded. So do tests marked `cold`.
 """
 
 from __future__ import annotations
 
+import ctypes
+import inspect
 import json
 import os
-import runpy
+import re
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
-import time
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-LONGEST = 300  # seconds a command may take before it is killed
-# The commands, and what they import on their way: a fork would import it each time.
-PRELOADED = (
-    *(
-        "cnnlab.training",
-        "cnnlab.evaluation",
-        "cnnlab.prediction",
-        "cnnlab.exporting",
-        "cnnlab.difference",
-        "cnnlab.registering",
-    ),
-    *("cnnlab.sweeps.run", "cnnlab.verdicts.run", "alembic.command", "git", "IPython.core.interactiveshell"),
-    *("matplotlib.backends.backend_agg", "mlflow.pyfunc.scoring_server", "mlflow.pyfunc.loaders.responses_agent"),
-    *("mlflow.store.tracking.sqlalchemy_workspace_store", "networkx", "PIL.JpegImagePlugin"),
-    *("sklearn.datasets", "sklearn.model_selection", "torch._inductor.codecache", "torch.export._trace"),
-)
+import psutil
+
+from cnnlab.process import ENVIRONMENT, available_cores
+
+EARLY = re.compile(r"PYTHON(?!PATH$|UNBUFFERED$)|LD_|LC_|LANG$|HOME$|TERM$|NO_COLOR$")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LARGEST = 128 * 1024  # bytes of an order
+ADOPT = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
+ROOM = " " * 2000  # what a process' command line may be as long as
+UNLIKE = ("preexec_fn", "pass_fds", "shell", "gid", "gids", "uid")  # what `subprocess` may be asked for beyond a fork
+PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+CHILDS = ("p2cread", "c2pwrite", "errwrite")  # of them, in the order of its files
+LINES = "import forked; forked.main()"  # of a warm process, by which others tell it
+
+execute_cold = subprocess.Popen._execute_child
+parameters = inspect.signature(execute_cold)
 
 
 class Warm:
-    """The parent's end: starts the warm process and asks it for one command after the other."""
+    """The other end of this process' warm one, a child that forks on request."""
 
-    def __init__(self, environment: dict[str, str]):
-        self.process = subprocess.Popen(
-            [sys.executable, __file__], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, connection: socket.socket, variables: dict[str, str]):
+        self.connection = connection
+        self.early = early(variables)
+        self.owner = os.getpid()
+        self.lock = threading.Lock()
 
-    def run(
-        self,
-        arguments: list[str],
-        folder: Path,
-        environment: dict[str, str],
-        stop: tuple[int, str, float] | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run `door override...` in `folder` and return what it said.
-
-        `stop` is a signal, the pattern of a file in `folder`, and the seconds after it is there at which the signal
-        comes.
-        """
-        with tempfile.TemporaryDirectory() as outputs:
-            order = {"arguments": arguments, "folder": str(folder), "environment": environment, "outputs": outputs}
-            order["stop"] = stop
-            print(json.dumps(order), file=self.process.stdin, flush=True)
-            code = int(self.process.stdout.readline())
-            said = [Path(outputs, name).read_text() for name in ("stdout", "stderr")]
-        return subprocess.CompletedProcess(arguments, code, *said)
+    def fork(self, order: bytes, files: list[int]) -> int:
+        """Return the pid of a new child that does what is ordered, with these as its standard input and outputs."""
+        with self.lock, undisturbed(), adopting():
+            socket.send_fds(self.connection, [order], files)
+            return int(self.connection.recv(20))
 
 
-def serve() -> None:
-    """Import what all commands need, then fork for each line of standard input and tell its exit code."""
-    for module in PRELOADED:
-        __import__(module)
-    from mlflow.store.db.utils import _initialize_tables
-
-    import copied_stores
-
-    copied_stores.copy_stores()
-    copied_stores.made(_initialize_tables)
-    answers = os.dup(1)
-    for line in sys.stdin:
-        order = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            os._exit(execute(order))
-        if order.get("stop"):
-            send(child, Path(order["folder"]), *order["stop"])
-        _, status = os.waitpid(child, 0)
-        os.write(answers, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+_own: Warm | None = None  # of this process
+_beginning = False  # it is started as soon as it is needed
+_starting = threading.Lock()
 
 
-def send(child: int, folder: Path, number: int, pattern: str, seconds: float) -> None:
-    """Send a signal to the child some seconds after a file is there, unless it has ended by then."""
-    while not any(folder.glob(pattern)) and ended(child) is None:
-        time.sleep(0.002)
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and ended(child) is None:
-        time.sleep(0.002)
-    if ended(child) is None:
-        os.kill(child, number)
+def environment(**variables: str) -> dict[str, str]:
+    """Return this process' environment without what would change where runs go, on one thread for speed."""
+    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"} | variables
 
 
-def ended(child: int) -> object:
-    """Return what is known of a child that has ended and has not been waited for; None while it runs."""
-    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+def cores() -> int:
+    """Return how many cores a process that is started takes for its own: its share among the test processes.
+
+    Threads on cores that others use, too, would wait for each other.
+    """
+    sharing = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) if sys.platform == "linux" else 1
+    return max(1, available_cores() // sharing)
 
 
-def execute(order: dict) -> int:
-    """Become the command; return its exit code."""
-    signal.alarm(LONGEST)
-    for number, name in enumerate(("stdout", "stderr"), start=1):
-        file = os.open(Path(order["outputs"], name), os.O_WRONLY | os.O_CREAT)
-        os.dup2(file, number)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.environ.clear()
-    os.environ.update(order["environment"])
-    os.chdir(order["folder"])
-    door, *overrides = order["arguments"]
-    sys.argv = [door, *overrides]
-    sys.path.insert(0, str(Path(door).parent))
-    for place in reversed(os.environ.get("PYTHONPATH", "").split(os.pathsep)):
-        if place:
-            sys.path.insert(0, place)
-    code = 0
+def begin() -> None:
+    """Let `subprocess` start warm processes from now on."""
+    global _beginning
+    if sys.platform == "linux":  # where an orphan can be given to a process
+        _beginning = True
+        subprocess.Popen._execute_child = execute
+
+
+def follow(connection: socket.socket, variables: dict[str, str]) -> None:
+    """Let `subprocess` fork from a warm process that there is."""
+    global _own
+    _own = Warm(connection, variables)
+    subprocess.Popen._execute_child = execute
+
+
+@contextmanager
+def cold() -> Iterator[None]:
+    """Let every process inside the block start as ever, with nothing imported."""
+    before, subprocess.Popen._execute_child = subprocess.Popen._execute_child, execute_cold
     try:
-        runpy.run_path(door, run_name="__main__")
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    return code
+        yield
+    finally:
+        subprocess.Popen._execute_child = before
 
 
-if __name__ == "__main__":
-    # The code beside these tests, as pytest's own `pythonpath`, whatever checkout the environment was installed from.
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-    serve()
+def own() -> Warm | None:
+    """Return this process' warm one, which is started now where there is none; a fork of this process has none."""
+    global _own
+    with _starting:
+        if _own is None and _beginning:
+            variables = environment(**ENVIRONMENT)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            lines = f"import sys; sys.path[0] = {str(Path(__file__).parent)!r}; {LINES}"
+            with cold():
+                subprocess.Popen(
+                    [sys.executable, "-c", lines, str(theirs.fileno()), ROOM],
+                    env=variables,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                ).returncode = 0  # nobody waits for it: it ends with this process
+            theirs.close()
+            _own = Warm(ours, variables)
+    return _own if _own is not None and _own.owner == os.getpid() else None
+
+
+def is_warm(process: psutil.Process) -> bool:
+    """Return whether a process only waits for orders to fork; there is one beside each that was started warm."""
+    return LINES in " ".join(process.cmdline())
+
+
+def execute(process: subprocess.Popen, *given: object) -> None:
+    """Start a process for `subprocess`: as a fork where one is the same to those who look at it."""
+    wanted = parameters.bind(process, *given).arguments
+    order = order_of(wanted)
+    source = own() if order is not None else None
+    files = [wanted[pipe] if wanted[pipe] >= 0 else at for at, pipe in enumerate(CHILDS)]
+    if order is None or source is None or early(order["environment"]) != source.early or any(map(os.isatty, files)):
+        execute_cold(process, *given)
+        return
+    text = json.dumps(order).encode()
+    if len(text) > LARGEST:
+        execute_cold(process, *given)
+        return
+    process.pid = source.fork(text, files)
+    process._child_created = True
+    process._close_pipe_fds(*(wanted[pipe] for pipe in PIPES))
+
+
+def order_of(wanted: dict) -> dict | None:
+    """Return what a fork is told, None for what is none of this interpreter's programs or asks for what no fork has."""
+    words = wanted["args"]
+    if isinstance(words, str | bytes | os.PathLike) or any(wanted[name] for name in UNLIKE) or wanted["umask"] >= 0:
+        return None
+    words = [os.fspath(word) for word in words]
+    if words[0] != sys.executable or not all(isinstance(word, str) for word in words):
+        return None
+    unbuffered = words[1:2] == ["-u"]
+    told = words[1 + unbuffered :]
+    how = told.pop(0) if told[:1] in (["-c"], ["-m"]) else ""
+    folder = wanted["cwd"] or Path.cwd()
+    if not told or (not how and not told[0].endswith(".py")) or not Path(folder).is_dir():
+        return None
+    if not how and not Path(folder, told[0]).is_file():
+        return None
+    return {
+        "how": how,
+        "what": told[0],
+        "arguments": told[1:],
+        "words": words,
+        "unbuffered": unbuffered,
+        "folder": os.fspath(folder),
+        "environment": dict(os.environ if wanted["env"] is None else wanted["env"]),
+        "session": wanted["start_new_session"],
+        "group": wanted["process_group"],
+        "ignored": [int(number) for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN],
+    }
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold signals back inside the block: what would be raised there would leave an answer unread."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def early(variables: dict[str, str]) -> dict[str, str]:
+    """Return the variables that are read when Python and the libraries are loaded."""
+    return {name: value for name, value in variables.items() if EARLY.match(name)}
+
+
+@contextmanager
+def adopting() -> Iterator[None]:
+    """Be the one whom orphans among this process' descendants are given to, inside the block."""
+    control = ctypes.CDLL(None).prctl
+    control(ADOPT, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        control(ADOPT, 0, 0, 0, 0)

@@ -13,7 +13,7 @@ import pytest
 from cnnlab.data import archives
 from cnnlab.data.archives import obtain
 from cnnlab.errors import UsageError
-from commands import loaded
+from commands import environment, loaded
 from data_makers import make_cifar10, make_mnist_like, md5, patch
 
 CONTENT = b"the published archive"
@@ -136,7 +136,7 @@ def test_two_processes_download_once(tmp_path, server):
         f"obtain('mnist', Path({str(raw)!r}), {{'a.gz': {md5(CONTENT)!r}}}, [{url!r}], True)"
     )
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}"]
-    processes = [subprocess.Popen(command) for _ in range(2)]
+    processes = [subprocess.Popen(command, env=environment()) for _ in range(2)]
     assert [process.wait(120) for process in processes] == [0, 0]
     assert asked.count("/a.gz") == requests_of_one_process
     assert (raw / "a.gz").read_bytes() == CONTENT

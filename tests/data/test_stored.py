@@ -167,7 +167,7 @@ from cnnlab.data.folder import load
 from cnnlab.settings.dataset import ImageFolder
 from cnnlab.settings.read import read
 
-logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s", force=True)
 print(load(read(ImageFolder, json.loads(sys.argv[1]), "dataset.")).digest)
 """
 

@@ -13,6 +13,7 @@ import pytest
 
 from commands import ROOT
 from strangers.walk import Walk
+from warm import cold
 
 PARTS = ("src", "conf", "pyproject.toml", "README.md", "LICENSE")
 
@@ -26,7 +27,8 @@ def build_wheel(folder: Path) -> Path:
         else:
             shutil.copy(here, folder / name)
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder / "dist")]
-    done = subprocess.run([*command, str(folder)], capture_output=True, text=True)
+    with cold():
+        done = subprocess.run([*command, str(folder)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = (folder / "dist").glob("*.whl")
     return wheel
@@ -38,7 +40,8 @@ def environment(tmp_path_factory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("installed")
     (folder / "source").mkdir()
     wheel = build_wheel(folder / "source")
-    subprocess.run([sys.executable, "-m", "venv", str(folder / "environment")], check=True)
+    with cold():
+        subprocess.run([sys.executable, "-m", "venv", str(folder / "environment")], check=True)
     pip = [str(folder / "environment" / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-input"]
     lock = str(ROOT / "requirements.lock")
     done = subprocess.run([*pip, "--constraint", lock, f"{wheel}[export]"], capture_output=True, text=True)

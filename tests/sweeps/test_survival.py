@@ -16,8 +16,8 @@ from cnnlab.sweeps.study import counted
 from commands import small_disk
 from sweep_commands import finished, run, start, study_in, tracked_runs, workers_of
 
-TRIALS = 60
-KILLS = 10
+TRIALS = 18
+KILLS = 5
 
 
 @pytest.mark.slow
@@ -98,6 +98,6 @@ def test_a_full_disk_ends_the_sweep_with_one_line_and_no_trial_is_lost(tmp_path)
 def test_a_deadline_ends_the_launch_and_the_same_command_continues(tmp_path):
     # Epochs enough for hours: only the deadline ends this, once the first trial is under way.
     told = ["trainer.max_epochs=100000", "sweep.n_trials=2", "pruner=none", "callbacks=last_checkpoint"]
-    said = run(tmp_path, *told, "sweep.minutes=0.5")
-    assert "sweep.minutes=0.5 have passed, 0 of 2 trials are done; 1 under way are queued again" in said
+    said = run(tmp_path, *told, "sweep.minutes=0.25")
+    assert "sweep.minutes=0.25 have passed, 0 of 2 trials are done; 1 under way are queued again" in said
     assert [trial.state.name for trial in study_in(tmp_path).get_trials()] == ["FAIL", "WAITING"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 import shlex
 import signal
@@ -15,13 +14,13 @@ import time
 import pytest
 from optuna.trial import TrialState
 
-from cnnlab.process import available_cores
+import warm
 from cnnlab.report.leaderboard import make_rows
 from cnnlab.report.read import read_store
 from cnnlab.sweeps.storage import RUN
 from cnnlab.sweeps.study import RESULT, counted
 from cnnlab.tracking.tracked_run import rounded
-from sweep_commands import ROOT, reported, run, start, study_in, tracked, tracked_runs
+from sweep_commands import ROOT, bare_environment, reported, run, start, study_in, tracked, tracked_runs
 
 SWEEP = ["trainer.max_epochs=2", "pruner=none", "sweep.final_seeds=2", "tracking.log_model=false"]
 
@@ -56,7 +55,7 @@ def test_trials_are_children_of_one_run(swept):
 
 def test_the_threads_of_a_worker_are_said_and_stand_in_the_winners_file(swept):
     _, output, said = swept
-    share = max(1, available_cores() // 2)
+    share = max(1, warm.cores() // 2)
     assert f"2 workers, CPU threads of each: {share}, " in said
     assert f"\n# Found with threads={share}, which repeats it" in (output / "experiment" / "best.yaml").read_text()
 
@@ -115,14 +114,7 @@ def test_in_mlflow_a_sweep_and_its_trials_say_what_came_of_them(swept):
 def test_the_winner_runs_as_an_experiment(swept, tmp_path):
     folder, output, _ = swept
     best = study_in(folder).best_trial
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "CNNLAB_"))}
-    subprocess.run(
-        [sys.executable, ROOT / "train.py", "--config-dir", output, "experiment=best"],
-        cwd=tmp_path,
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-    )
+    trained(tmp_path, "--config-dir", str(output), "experiment=best")
     (found,) = tracked_runs(tmp_path)
     assert found.data.params["optimizer.lr"] == str(best.params["optimizer.lr"])
     assert found.data.params["model.hidden_units"] == best.params["model.hidden_units"]
@@ -199,18 +191,17 @@ def test_an_interrupted_sweep_ends_its_trials_as_killed_and_writes_its_summary(t
     assert len(counted(study_in(tmp_path).get_trials())) == 1
 
 
+def trained(folder, *arguments: str) -> None:
+    """Train in a folder, which has to succeed."""
+    command = [sys.executable, str(ROOT / "train.py"), *arguments, "figures.enabled=false"]
+    subprocess.run(command, cwd=folder, env=bare_environment(), check=True, capture_output=True)
+
+
 def typed(folder, command: str):
     """Run a command as a report prints it, in an empty folder, and return the runs it leaves."""
     program, door, *arguments = shlex.split(command)
     assert (program, door) == ("python", "train.py")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "CNNLAB_"))}
-    subprocess.run(
-        [sys.executable, ROOT / door, *arguments],
-        cwd=folder,
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-    )
+    trained(folder, *arguments)
     return tracked_runs(folder)
 
 

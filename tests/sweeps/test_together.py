@@ -171,7 +171,7 @@ def test_an_interruption_ends_every_run(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_loses_no_trial(tmp_path):
-    few = ("sweep.fused=8", "sweep.n_trials=12", "sweep.n_workers=1", "trainer.max_epochs=4")
+    few = ("sweep.fused=4", "sweep.n_trials=6", "sweep.n_workers=1", "trainer.max_epochs=4")
     process = start(tmp_path, *few, "pruner=none", "callbacks=last_checkpoint")
     while reported(tmp_path) < 4 and process.poll() is None:
         time.sleep(0.05)
@@ -182,8 +182,8 @@ def test_a_worker_that_is_killed_loses_no_trial(tmp_path):
     trials = study_in(tmp_path).get_trials()
     killed = [trial.state for trial in trials].count(TrialState.FAIL)
     assert killed > 1
-    assert [trial.state for trial in counted(trials)] == [TrialState.COMPLETE] * 12
+    assert [trial.state for trial in counted(trials)] == [TrialState.COMPLETE] * 6
     runs = [run for run in tracked_runs(tmp_path) if Tag.TRIAL in run.data.tags]
     ended = [run.info.status for run in runs]
-    assert ended.count("FINISHED") == 12 and set(ended) <= {"FINISHED", "KILLED"}
+    assert ended.count("FINISHED") == 6 and set(ended) <= {"FINISHED", "KILLED"}
     assert [run for run in runs if run.info.status == "KILLED" and Tag.FUSED in run.data.tags]

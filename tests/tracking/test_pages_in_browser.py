@@ -23,7 +23,7 @@ from cnnlab.report.__main__ import main
 from cnnlab.tracking.descriptions import WIDTH
 from cnnlab.tracking.registry import register
 from cnnlab.tracking.schema import Role, Tag
-from commands import ROOT, environment, warm
+from commands import ROOT, environment
 
 pytestmark = [needs_browser, pytest.mark.slow]
 
@@ -59,7 +59,8 @@ def folder(trained, tmp_path_factory) -> Path:
     for door in ("train.py", "sweep.py"):  # as in a checkout, where they are typed without a path
         (folder / door).symlink_to(ROOT / door)
     for order in SHOWN if PICTURES else SMALL:
-        done = warm().run(order, folder, environment(LOGNAME="student"))
+        command = [sys.executable, *order]
+        done = subprocess.run(command, cwd=folder, env=environment(LOGNAME="student"), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     return folder
 
