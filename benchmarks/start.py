@@ -1,4 +1,4 @@
-"""Seconds from `python train.py` to the first optimizer step, and from the last step to the end of the command.
+"""Seconds from `python train.py` to the first optimizer step and from the last step to the end; resident memory.
 
     CNNLAB_DATA=... python -m benchmarks start [--runs 7] [OVERRIDE ...]
 
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> dict:
     overrides = options.overrides
-    found: dict = {"overrides": overrides, "start": [], "end": [], "whole": []}
+    found: dict = {"overrides": overrides, "start": [], "end": [], "whole": [], "memory": []}
     with tempfile.TemporaryDirectory() as folder:
         watched(Path(folder), overrides)
         for _ in range(options.runs):
@@ -48,14 +48,19 @@ def measure(options: argparse.Namespace) -> dict:
 
 
 def watched(folder: Path, overrides: Sequence[str]) -> dict[str, float]:
-    """Train once; return the seconds to the first step, after the last one, and in all."""
+    """Train once; return the seconds to the first step, after the last one, and in all, and the most resident MiB."""
     file = folder / "steps.json"
     began = time.time()
     command = [sys.executable, "-m", "benchmarks.watched", str(file), "train", *overrides]
     subprocess.run(command, cwd=folder, env=environment(), check=True, capture_output=True)
     ended = time.time()
     steps = json.loads(file.read_text(encoding="utf-8"))
-    return {"start": steps["first"] - began, "end": ended - steps["last"], "whole": ended - began}
+    return {
+        "start": steps["first"] - began,
+        "end": ended - steps["last"],
+        "whole": ended - began,
+        "memory": steps["memory"],
+    }
 
 
 def imported(folder: Path, overrides: Sequence[str]) -> dict[str, float]:
@@ -82,13 +87,18 @@ def told(found: dict) -> Iterator[str]:
     for name, words in names.items():
         low, middle, high = quartiles(found[name])
         yield f"- {words}: {middle:.2f} (quartiles {low:.2f} to {high:.2f})"
+    if "memory" in found:  # not in results of earlier versions
+        low, middle, high = quartiles(found["memory"])
+        yield f"- most resident memory: {middle:.0f} MiB (quartiles {low:.0f} to {high:.0f}), libraries' pages included"
     slowest = ", ".join(f"{name} {seconds:.2f}" for name, seconds in found["imports"].items())
     yield f"- imports by package, under `python -X importtime`, which makes them slower: {slowest}"
 
 
 def summary(found: dict) -> Iterator[str]:
     start, end = (statistics.median(found[name]) for name in ("start", "end"))
+    memory = f"; at most {statistics.median(found['memory']):.0f} MiB resident" if "memory" in found else ""
     yield (
         f"From `python train.py {' '.join(found['overrides'])}` to its first optimizer step: {start:.1f} s; from the "
-        f"last one to the end, with test, export and pictures: {end:.1f} s (medians of {len(found['start'])} runs)."
+        f"last one to the end, with test, export and pictures: {end:.1f} s{memory} "
+        f"(medians of {len(found['start'])} runs)."
     )

@@ -1,7 +1,7 @@
 """A command of cnnlab's whose optimizer steps are watched: python -m benchmarks.watched FILE train override...
 
-Writes into FILE when the first and the last optimizer step ended, in seconds since the epoch. Nothing of what the
-command imports is imported before it.
+Writes into FILE when the first and the last optimizer step ended, in seconds since the epoch, and the most resident
+memory, in MiB. Nothing of what the command imports is imported before it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import resource
 import sys
 import threading
 import time
@@ -35,7 +36,9 @@ def main() -> None:
 
     def tell() -> None:
         if os.getpid() == main_process and steps:
-            Path(file).write_text(json.dumps({"first": steps[0], "last": steps[-1]}), encoding="utf-8")
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            seen = {"first": steps[0], "last": steps[-1], "memory": memory}
+            Path(file).write_text(json.dumps(seen), encoding="utf-8")
 
     atexit.register(tell)
     threading.Thread(target=watch, daemon=True).start()

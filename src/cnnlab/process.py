@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from functools import cache
+from itertools import count
 from typing import NoReturn
 
 # Read when the libraries are first loaded; what the user has set wins.
@@ -31,6 +32,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
 LIMIT = "OMP_NUM_THREADS"
+_trainings = count()  # of this process
 # MLflow's default of a job runner and four workers makes fourteen processes of a viewer.
 SERVER_ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 # The libraries' chatter would bury what the run itself says.
@@ -127,6 +129,15 @@ def uncollected() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def free_earlier() -> None:
+    """Free what an earlier training of this process has left: networks and trainers refer to each other.
+
+    Python would look for it some hundred megabytes later.
+    """
+    if next(_trainings):
+        gc.collect()
 
 
 def leave(code: int) -> NoReturn:

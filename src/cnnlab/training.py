@@ -49,6 +49,7 @@ def train(job: Job) -> Result | None:
     """
     started = time.perf_counter()
     process.begin()
+    process.free_earlier()
     job, settings, origin = resuming.start(job)
     continued = origin if isinstance(origin, Continuation) else None
     if idle := list(without_effect(settings.augmentation, job.overrides)):
