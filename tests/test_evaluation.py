@@ -49,7 +49,7 @@ class TestRun:
         run_id = trained.run.info.run_id
         kept = {Path(item.path).name for item in client.list_artifacts(run_id, "figures")}
         assert kept >= PICTURES | {"classes.csv", "confusion_matrix.csv", "network.png"}
-        assert {path.name for path in trained.folder.glob("outputs/*/*/figures/*")} == kept - {"description.png"}
+        assert {path.name for path in trained.folder.glob("outputs/*/*/figures/*")} == kept
         metrics = trained.run.data.metrics
         (file,) = trained.folder.glob("outputs/*/*/figures/classes.csv")
         recalls = [float(row["recall"]) for row in csv.DictReader(file.open())]
