@@ -137,7 +137,16 @@ def free_earlier() -> None:
     Python would look for it some hundred megabytes later.
     """
     if next(_trainings):
-        gc.collect()
+        free_memory()
+
+
+def free_memory() -> None:
+    """Give back what networks and trainers held, which refer to each other; a GPU needs it now."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def leave(code: int) -> NoReturn:

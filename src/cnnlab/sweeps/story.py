@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -59,10 +58,3 @@ def alone(story: Story[Value]) -> Value:
                 fitting = story.send(seconds)
     except StopIteration as end:
         return end.value
-
-
-def free_memory() -> None:
-    """Give back what networks and trainers held, which refer to each other; a GPU needs it now."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

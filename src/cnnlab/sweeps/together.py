@@ -15,6 +15,7 @@ from optuna.storages import fail_stale_trials
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import TrialState
 
+from cnnlab import process
 from cnnlab.errors import UsageError
 from cnnlab.fused.fitting import obstacle, shape_of
 from cnnlab.fused.loop import Member, fit_together
@@ -23,7 +24,7 @@ from cnnlab.settings.sweep import WorkerOrder
 from cnnlab.sweeps.promotion import Promotion
 from cnnlab.sweeps.setup import reason_kept
 from cnnlab.sweeps.storage import CONTINUES, StudyLock
-from cnnlab.sweeps.story import Fitting, Story, Together, alone, free_memory
+from cnnlab.sweeps.story import Fitting, Story, Together, alone
 from cnnlab.sweeps.study import counted, offered
 from cnnlab.sweeps.suggestion import Draft
 from cnnlab.sweeps.trial import Task
@@ -94,7 +95,7 @@ class Conductor:
                     self.together(group)
                 else:
                     self.by_itself(group[0])
-        free_memory()
+        process.free_memory()
         return bool(taken) or bool(self.asked)
 
     def ask(self) -> list[Telling]:

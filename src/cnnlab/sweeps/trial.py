@@ -29,7 +29,7 @@ from cnnlab.sweeps.promotion import tidy
 from cnnlab.sweeps.setup import Setup, place_tags, reason_kept
 from cnnlab.sweeps.space import Space, apply, section
 from cnnlab.sweeps.storage import CONTINUES, RUN, STATE, run_name, state_of
-from cnnlab.sweeps.story import Fitting, Story, Together, alone, free_memory
+from cnnlab.sweeps.story import Fitting, Story, Together, alone
 from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, THREADS, is_infeasible
 from cnnlab.sweeps.suggestion import Draft, find_twin, suggested
 from cnnlab.sweeps.watch import Watch
@@ -71,7 +71,7 @@ class Task:
         try:
             return alone(self.story(trial))
         finally:
-            free_memory()
+            process.free_memory()
 
     def draft(self, trial: optuna.Trial) -> Draft:
         """Return what a trial is to be, as Optuna suggests."""
