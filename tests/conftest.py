@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 warm.begin()
+WHERE = "MLFLOW_TRACKING_URI"
+GIVEN = os.environ.get(WHERE)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,6 +52,17 @@ def started(request) -> Iterator[None]:
     """Let the processes of a test marked `cold` start with nothing imported."""
     with warm.cold() if request.node.get_closest_marker("cold") else nullcontext():
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_store_of_others() -> Iterator[None]:
+    """Take back the store that a test has named: MLflow writes it into the environment, where all later ones read."""
+    yield
+    if mlflow := sys.modules.get("mlflow"):
+        mlflow.set_tracking_uri(None)
+    os.environ.pop(WHERE, None)
+    if GIVEN is not None:
+        os.environ[WHERE] = GIVEN
 
 
 @dataclass(frozen=True)

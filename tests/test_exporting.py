@@ -15,13 +15,14 @@ from torch import nn
 from cnnlab import exporting
 from cnnlab.checkpoint import load_saved
 from cnnlab.data.scaling import Scaling
-from cnnlab.errors import Incomplete, UsageError
+from cnnlab.errors import Incomplete, UsageError, disk_is_full
 from cnnlab.formats import FORMATS
 from cnnlab.networks import build_network
 from cnnlab.portable import Portable, facts_about
 from commands import loaded, run, settings
 
 BATCHES = (1, 2, 7)
+FULL = Path("/dev/full")
 BRANCHING = """
 import torch
 
@@ -47,6 +48,17 @@ def written(name: str, model: Portable, shape: tuple[int, int, int], folder: Pat
     file = folder / f"model{FORMATS[name].extensions[0]}"
     FORMATS[name].write(model, shape, facts_about(["a", "b"], shape, model.scaling), file)
     return file
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="Linux' device whose disk is always full")
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_full_disk_is_known_as_one(name, saved, tmp_path):
+    """Torch's own writer of files says of a full disk that it has an unexpected position."""
+    model = Portable(saved.classifier.scaling, saved.classifier.network)
+    (tmp_path / f"model{FORMATS[name].extensions[0]}").symlink_to(FULL)
+    with pytest.raises((OSError, RuntimeError)) as caught:
+        written(name, model, saved.input_shape, tmp_path)
+    assert disk_is_full(caught.value)
 
 
 NETWORKS = {

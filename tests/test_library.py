@@ -27,12 +27,10 @@ SMALL = ("model=dnn", "trainer.max_epochs=2", "figures.enabled=false", "tracking
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Return an empty current folder, from which nothing leaks into the next test."""
+    """Return an empty current folder, of a user who has named no store."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-    yield tmp_path
-    mlflow.set_tracking_uri(before)
+    return tmp_path
 
 
 def test_a_training_returns_run_metrics_history_and_model(folder):

@@ -120,7 +120,7 @@ def test_the_model_in_mlflow_answers_as_the_test_of_a_network_in_bfloat16_says(t
         fit(plan, [])
         tested, _ = best_tested(plan)
         address = keep_model(run, plan)
-    mlflow.set_tracking_uri(plan.settings.tracking.uri)  # whatever the test before this one has left
+    mlflow.set_tracking_uri(plan.settings.tracking.uri)
     probabilities = mlflow.pyfunc.load_model(address).predict(plan.data.test_images.numpy())
     right = probabilities[np.arange(len(probabilities)), plan.data.test_labels.numpy()]
     assert -np.log(right).mean() == pytest.approx(tested["test/loss"], rel=1e-5)

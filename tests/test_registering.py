@@ -41,12 +41,10 @@ def project(trained, tmp_path_factory) -> Path:
 @pytest.fixture
 def store(project) -> str:
     """Return the address of the project's store, mended, as MLflow's own for one test."""
-    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     uri = uri_of(project / "mlruns" / "mlflow.db")
     prepare(uri, "digits")
     mlflow.set_tracking_uri(uri)
-    yield uri
-    mlflow.set_tracking_uri(before)
+    return uri
 
 
 def test_the_champion_is_loaded_by_name_and_takes_pixels_of_any_type(project, store, trained):

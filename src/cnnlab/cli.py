@@ -231,7 +231,8 @@ def plain_errors() -> Iterator[None]:
             tell([f"the disk is full: no room under {folder} or in the tracking store; the run is not complete"])
         _codes.append(1)
     except Interruption as interruption:
-        tell([f"stopped by {interruption.name}"])
+        if not process.follows_a_first():  # which is told, too, and tells
+            tell([f"stopped by {interruption.name}"])
         for line in notes_of(interruption):
             print(hidden(line), file=sys.stderr)
         sys.exit(interruption.exit_code)

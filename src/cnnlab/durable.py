@@ -1,8 +1,10 @@
-"""What outlasts a loss of power."""
+"""Files that outlast a loss of power, and say it when the disk is full."""
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -15,3 +17,13 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write(file: Path, fill: Callable[[io.BytesIO], object]) -> None:
+    """Write a file through memory; raises the system's own OSError where that fails.
+
+    Torch's writer says of a full disk that a position is unexpected, and, given a file of Python's, ends the process.
+    """
+    content = io.BytesIO()
+    fill(content)
+    file.write_bytes(content.getbuffer())

@@ -6,11 +6,13 @@ import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from cnnlab.durable import write
 from cnnlab.errors import UsageError, one_line
 from cnnlab.portable import INPUT, OUTPUT, Portable, program_of, write_program
 
@@ -68,7 +70,7 @@ def write_state_dict(model: Portable, input_shape: tuple[int, ...], facts: Facts
     """Write the network's weights, plain tensors under its own names."""
     # Cloned: a view would be written with all the memory behind it.
     weights = {name: values.detach().contiguous().clone() for name, values in model.network.state_dict().items()}
-    torch.save(weights, file)
+    write(file, partial(torch.save, weights))
 
 
 def read_state_dict(file: Path, model: Portable) -> Answer:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlab import process
+from cnnlab.durable import write
 from cnnlab.errors import UsageError, one_line
 
 FACTS = "cnnlab.json"  # beside the program in a .pt2 file
@@ -55,4 +56,4 @@ def program_of(model: Portable, dtype: torch.dtype, input_shape: Sequence[int]) 
 
 def write_program(program: torch.export.ExportedProgram, facts: Mapping[str, object], file: Path) -> None:
     """Write a graph as a .pt2 file that carries the facts."""
-    torch.export.save(program, str(file), extra_files={FACTS: json.dumps(facts)})
+    write(file, lambda content: torch.export.save(program, content, extra_files={FACTS: json.dumps(facts)}))

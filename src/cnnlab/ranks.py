@@ -114,9 +114,10 @@ def several(
             yield
             others.wait(ENDING)
     except BaseException as error:
-        if run is None:
-            end_for_first(contact, tracking)
-        if not contact.lost or (isinstance(error, Interruption) and not error.__context__):
+        orphaned = run is None and end_for_first(contact, tracking)
+        asked = isinstance(error, Interruption) and not error.__context__
+        # torchrun asks the others to stop as soon as the first one is gone.
+        if not orphaned and (asked or not contact.lost):
             raise
         others.wait(1.0)  # one that was lost may not be dead yet
         reason = lost() or "another process of this training is gone"
@@ -175,14 +176,16 @@ def start(
     return started
 
 
-def end_for_first(contact: Contact, tracking: Tracking) -> None:
-    """End the run FAILED where the process that had it is gone; one on another machine is given time to do so."""
+def end_for_first(contact: Contact, tracking: Tracking) -> bool:
+    """End the run FAILED where the process that had it is gone, and return whether it had left it RUNNING.
+
+    One on another machine is given time to end it itself.
+    """
     first = contact.first
     if first is None:
-        return
+        return False
     with deferred():
         deadline = time.monotonic() + (UNKNOWN if first.is_elsewhere else DYING)
         while time.monotonic() < deadline and not first.is_gone and (contact.lost or first.is_elsewhere):
             time.sleep(0.1)
-        if first.is_gone or first.is_elsewhere:
-            end_for_another(tracking, first.run_id, first.obituary)
+        return (first.is_gone or first.is_elsewhere) and end_for_another(tracking, first.run_id, first.obituary)

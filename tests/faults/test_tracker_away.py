@@ -27,21 +27,34 @@ from cnnlab.tracking.store import check_address
 from cnnlab.tracking.sync import sync
 from tracking_server import Proxy, contents
 
+PATIENCE = 60.0  # seconds
+
 
 @pytest.fixture
 def proxy(server, tmp_path, monkeypatch):
-    """A proxy before the server; the test runs in a folder of its own, and is impatient."""
+    """A proxy before the server; the test runs in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     for name, value in process.ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(courier, "SILENCE", 0.5)
+    monkeypatch.setattr(courier, "SILENCE", PATIENCE)
+    monkeypatch.setattr(courier, "LONGEST", PATIENCE)
     monkeypatch.setattr(courier, "FIRST_PAUSE", 0.05)
     standing = Proxy(server.port)
     yield standing
     standing.mode = "open"
     standing.close()
+
+
+def cut(proxy: Proxy, mode: str = "closed") -> None:
+    """Let the server be away, which nobody has to wait for."""
+    proxy.mode, courier.SILENCE = mode, 0.5
+
+
+def mend(proxy: Proxy) -> None:
+    """Let the server be there again, however slow this machine is."""
+    proxy.mode, courier.SILENCE = "open", PATIENCE
 
 
 def settings(proxy: Proxy, **changes: object) -> Tracking:
@@ -109,7 +122,7 @@ def test_what_was_taken_and_never_acknowledged_is_not_doubled(proxy, every):
 @pytest.mark.parametrize("mode", ["closed", "error", "silent"])
 def test_a_server_that_goes_away_stops_nothing_and_gets_everything_later(proxy, mode, capsys):
     with open_run(settings(proxy), {}) as run:
-        proxy.mode = mode
+        cut(proxy, mode)
         tell(run)
     folder = journals()[0].folder.relative_to(Path.cwd())
     assert f"run {run.run_id}: " in run.waits
@@ -119,7 +132,7 @@ def test_a_server_that_goes_away_stops_nothing_and_gets_everything_later(proxy, 
     release(run)
     assert sync() == 1
     assert "deliveries wait in" in capsys.readouterr().out
-    proxy.mode = "open"
+    mend(proxy)
     assert sync() == 0
     assert sync() == 0
     check(contents(proxy.uri, run.run_id))
@@ -141,12 +154,12 @@ def release(run) -> None:
 
 def test_an_interrupted_run_ends_as_killed_whenever_the_server_hears_of_it(proxy):
     with pytest.raises(Interruption) as stopped, interruptible(), open_run(settings(proxy), {}) as run:
-        proxy.mode = "silent"
+        cut(proxy, "silent")
         tell(run)
         signal.raise_signal(signal.SIGINT)
     (note,) = stopped.value.__notes__
     assert note == run.waits
-    proxy.mode = "open"
+    mend(proxy)
     courier_of(run).join(20)  # the process lives on, and so does the delivery
     found = contents(proxy.uri, run.run_id)
     check(found, "KILLED")
@@ -155,10 +168,10 @@ def test_an_interrupted_run_ends_as_killed_whenever_the_server_hears_of_it(proxy
 
 def test_a_failed_run_says_on_stderr_what_waits(proxy, capsys):
     with pytest.raises(ZeroDivisionError), open_run(settings(proxy), {}) as run:
-        proxy.mode = "closed"
+        cut(proxy)
         1 / 0  # noqa: B018
     assert run.waits in capsys.readouterr().err
-    proxy.mode = "open"
+    mend(proxy)
     courier_of(run).join(20)
     assert contents(proxy.uri, run.run_id)["status"] == "FAILED"
 
@@ -170,7 +183,7 @@ def test_offline_asks_no_server_and_is_delivered_once(proxy, capsys, monkeypatch
         tell(run)
     assert asked == []
     assert sync() == 1
-    proxy.mode = "open"
+    mend(proxy)
     proxy.on_request = lambda request: setattr(proxy, "mode", "deaf" if b"runs/create" in request[:100] else "open")
     assert sync() == 0
     assert proxy.dropped == 1  # the server had made the run, and nobody was told its id
@@ -186,10 +199,10 @@ def test_offline_asks_no_server_and_is_delivered_once(proxy, capsys, monkeypatch
 
 def test_a_run_goes_on_after_what_it_left_behind(proxy):
     with open_run(settings(proxy), {}) as first:
-        proxy.mode = "closed"
+        cut(proxy)
         tell(first, range(1, 4))
     release(first)
-    proxy.mode = "open"
+    mend(proxy)
     with open_run(settings(proxy), {"colour": "blue"}, first.run_id) as again:
         assert again.run_id == first.run_id
         assert [entry.step for entry in again.client.get_metric_history(again.run_id, "train/loss")] == [1, 2, 3]
@@ -211,10 +224,10 @@ def test_a_run_that_the_server_has_not_is_refused(proxy):
 def test_a_run_whose_process_is_gone_is_ended_by_sync(proxy):
     recording = open_recording(settings(proxy), {}, None)
     run = TrackedRun(recording.run_id, recording.experiment_id, recording.client, recording=recording)
-    proxy.mode = "closed"
+    cut(proxy)
     tell(run)
     release(run)
-    proxy.mode = "open"
+    mend(proxy)
     assert sync() == 0
     found = contents(proxy.uri, run.run_id)
     check(found, "KILLED")
@@ -224,11 +237,11 @@ def test_a_run_whose_process_is_gone_is_ended_by_sync(proxy):
 def test_another_process_ends_a_run_whose_own_is_gone_and_going_on_takes_that_back(proxy):
     recording = open_recording(settings(proxy), {}, None)
     run = TrackedRun(recording.run_id, recording.experiment_id, recording.client, recording=recording)
-    proxy.mode = "closed"
+    cut(proxy)
     tell(run)
     release(run)
     end_for_another(settings(proxy), run.run_id, "the first process is gone")
-    proxy.mode = "open"
+    mend(proxy)
     while UNDELIVERED.exists():
         time.sleep(0.02)
     found = contents(proxy.uri, run.run_id)
@@ -243,10 +256,10 @@ def test_another_process_ends_a_run_whose_own_is_gone_and_going_on_takes_that_ba
 
 def test_a_run_deleted_on_the_server_stays_on_disk_and_is_said(proxy, capsys):
     with open_run(settings(proxy), {}) as run:
-        proxy.mode = "closed"
+        cut(proxy)
         tell(run)
     release(run)
-    proxy.mode = "open"
+    mend(proxy)
     client = mlflow.MlflowClient(proxy.uri)
     client.delete_run(run.run_id)
     assert sync() == 1
@@ -271,13 +284,13 @@ def test_a_password_stays_in_the_address(proxy, tmp_path, capfd):
     ):
         run.log_parameters({"tracking.uri": secret})
         run.log_text(secret, "config.yaml")
-        proxy.mode = "closed"
+        cut(proxy)
         raise RuntimeError(secret)
     assert "alice:***@" in run.waits
     release(run)
     assert not [file for file in UNDELIVERED.rglob("*") if file.is_file() and b"SECRET" in file.read_bytes()]
     assert sync() == 1  # nobody has the password
-    proxy.mode = "open"
+    mend(proxy)
     assert sync(uri=secret) == 0
     assert "SECRET" not in repr(contents(proxy.uri, run.run_id))
     assert "SECRET" not in "".join(capfd.readouterr())

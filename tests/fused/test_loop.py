@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from cnnlab import process
+from cnnlab.errors import disk_is_full
 from cnnlab.fused.fitting import at_once, obstacle, shape_of
 from cnnlab.fused.loop import Member, fit_together
 from cnnlab.plan import make_plan
 from cnnlab.training import fit
 from commands import settings
 
+FULL = Path("/dev/full")
 SINGLE = "trainer.precision=32-true"
 
 
 def planned(tmp_path, *told: str):
-    asked = settings(*told, f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "trainer.max_epochs=1", SINGLE)
+    asked = settings(f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "trainer.max_epochs=1", SINGLE, *told)
     process.seed(asked.seed)
     plan = make_plan(asked, tmp_path)
     plan.trainer.callbacks.remove(plan.checkpoint)
@@ -55,6 +59,18 @@ def test_each_has_the_weights_and_metrics_it_would_have_by_itself(tmp_path, told
         assert {name: told_of[name] for name in set(row) - timed} == pytest.approx(
             {name: row[name] for name in set(row) - timed}, abs=1e-4
         )
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="Linux' device whose disk is always full")
+def test_a_full_disk_is_known_as_one_when_a_state_is_written(tmp_path):
+    plan = planned(tmp_path, "model=mlp", "model.hidden_units=[32]", "regularization=none")
+    plan.trainer.callbacks.append(plan.last)
+    plan.last.file = tmp_path / "state.ckpt"
+    plan.last.file.with_suffix(".part").symlink_to(FULL)
+    pruned = Member(plan, torch.get_rng_state(), *[lambda *told: None] * 3, goes_on=lambda: True)
+    with pytest.raises((OSError, RuntimeError)) as caught:
+        fit_together([pruned])
+    assert disk_is_full(caught.value)
 
 
 def test_what_can_be_one_program_is_known_from_the_settings():

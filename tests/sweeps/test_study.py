@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import threading
@@ -169,6 +171,22 @@ def test_a_trial_failed_twice_is_queued_once(settings):
     requeue(study, lock, frozen, 1)
     requeue(study, lock, frozen, 1)
     assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.WAITING]
+
+
+@pytest.mark.parametrize("step", ["add_trial", "tell"])
+def test_a_full_disk_in_the_middle_of_queueing_again_loses_no_trial(settings, ended_process, monkeypatch, step):
+    study, lock = open_study(settings, "study", ["maximize"])
+    asked(study, lock).set_user_attr(OWNER, ended_process)
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr(study, step, no_room)
+        requeue_dead(study, lock, None)
+    requeue_dead(study, lock, 1)
+    assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.WAITING]
+    assert [trial.number for trial in counted(study.get_trials())] == [1]
+
+
+def no_room(*arguments: object, **keywords: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_processes_are_told_apart(ended_process):

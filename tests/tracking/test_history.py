@@ -25,12 +25,12 @@ def store(tmp_path_factory):
     ):
         done = run(folder, "train.py", *SMALL, *overrides, f"tracking.run_name={name}", "optimizer.lr=0.005")
         assert done.returncode == 0, done.stderr
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlruns/mlflow.db")
-    return mlflow.MlflowClient()
+    return mlflow.MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
 
 
 @pytest.mark.slow
 def test_the_obvious_query_finds_the_best_checkpoint(store):
+    mlflow.set_tracking_uri(store.tracking_uri)
     found = mlflow.search_runs(search_all_experiments=True, order_by=["metrics.`val/acc` DESC"])
     spoiled, short = (found[found["tags.mlflow.runName"] == name].iloc[0] for name in ("spoiled", "short"))
     last = {entry.step: entry.value for entry in store.get_metric_history(spoiled.run_id, "val/acc")}[3]

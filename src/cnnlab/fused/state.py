@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytorch_lightning as pl
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from cnnlab.classifier import Classifier
+from cnnlab.durable import write
 from cnnlab.fused.optimizer import StackedOptimizer
 from cnnlab.models import trained
 from cnnlab.optimizers import KerasAdam, KerasRMSprop
@@ -52,7 +54,7 @@ def write_state(plan: Plan, moments: StackedOptimizer, place: int, epoch: int, b
     classifier.on_save_checkpoint(content)
     last.file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = last.file.with_suffix(".part")
-    torch.save(content, unfinished)
+    write(unfinished, partial(torch.save, content))
     unfinished.replace(last.file)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import optuna
 import sqlalchemy
@@ -161,9 +161,11 @@ def requeue_dead(study: optuna.Study, lock: StudyLock, retries: int | None) -> N
 
 
 def requeue(study: optuna.Study, lock: StudyLock, trial: FrozenTrial, retries: int | None) -> None:
-    """Fail a running trial and queue it again, unless another process did so first."""
-    try:
-        study.tell(trial.number, state=TrialState.FAIL)
-    except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-        return
+    """Fail a running trial and queue it again, unless another process did so first.
+
+    It is queued first: what ends this process in between, or fills the disk, leaves a trial too many, which counts as
+    one and is failed by the next launch, and none too few.
+    """
     Retry(lock, retries)(study, trial)
+    with suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):
+        study.tell(trial.number, state=TrialState.FAIL)

@@ -31,16 +31,21 @@ from cnnlab.tracking.tracked_run import TrackedRun, rounded, tracked_run, writer
 FreeSpace = Callable[[], None]  # gives back the disk space that is held for the last words of a run
 
 
-def end_for_another(settings: Tracking, run_id: str, reason: str) -> None:
-    """End a run FAILED whose own process is gone, unless it has ended; a server that is away hears of it later."""
+def end_for_another(settings: Tracking, run_id: str, reason: str) -> bool:
+    """End a run FAILED whose own process is gone; return whether it had not ended, as far as can be seen.
+
+    A server that is away hears of it later.
+    """
     tags = {str(Tag.ERROR): reason}
     if is_recorded(settings) and (end_abandoned(settings, run_id, "FAILED", tags) or settings.offline):
-        return
+        return True
+    ended = False
     if is_server(settings.uri):
         with suppress(UsageError, MlflowException):
-            within(settings.uri, lambda: _end_in_store(settings.uri, run_id, "FAILED", tags), OPENING)
+            ended = within(settings.uri, lambda: _end_in_store(settings.uri, run_id, "FAILED", tags), OPENING)
     else:
-        _end_in_store(settings.uri, run_id, "FAILED", tags)
+        ended = _end_in_store(settings.uri, run_id, "FAILED", tags)
+    return ended
 
 
 def end_own(run: TrackedRun, settings: Tracking, reason: str, *, interrupted: bool) -> str | None:
@@ -53,12 +58,15 @@ def end_own(run: TrackedRun, settings: Tracking, reason: str, *, interrupted: bo
     return _finish(run)
 
 
-def _end_in_store(uri: str, run_id: str, status: str, tags: Mapping[str, str]) -> None:
+def _end_in_store(uri: str, run_id: str, status: str, tags: Mapping[str, str]) -> bool:
+    """End a run that is RUNNING; return whether it was."""
     run = tracked_run(uri, run_id)
-    if run.client.get_run(run_id).info.status == "RUNNING":
-        run.set_tags(tags)
-        run.describe(ending_line(status, tags), command(run.tags))
-        run.client.set_terminated(run_id, status)
+    if run.client.get_run(run_id).info.status != "RUNNING":
+        return False
+    run.set_tags(tags)
+    run.describe(ending_line(status, tags), command(run.tags))
+    run.client.set_terminated(run_id, status)
+    return True
 
 
 def create_run(settings: Tracking, tags: Mapping[str, str]) -> str:
