@@ -1,7 +1,8 @@
 """Measure, print and keep what was found: all that `make bench` does, or one benchmark with options of its own.
 
 A whole benchmark is kept in benchmarks/results, from which the figures of README.md and docs/measured.md are
-written; one with options that ask for less, or for something else, in outputs/benchmarks.
+written, and so are whole recipes of `epochs`; one with options that ask for less, or for something else, in
+outputs/benchmarks.
 """
 
 # ruff: noqa: E402

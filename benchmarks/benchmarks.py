@@ -1,6 +1,7 @@
 """All there is to measure.
 
-Each module has `add_options`, `measure` and `told`; `summary` for docs/measured.md, `headline` for README.md.
+Each module has `add_options`, `measure` and `told`; `summary` for docs/measured.md, `headline` for README.md, `joined`
+where a part that was measured again takes its place among the others.
 """
 
 from __future__ import annotations

@@ -5,11 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.contestants.table import CONTESTANTS
+from benchmarks.machine import about
 from benchmarks.quartiles import quartiles, ratio
 
 DEVICES = {"cpu": "CPU", "gpu": "GPU"}
 OURS = {"cnnlab": "", "cnnlab_bf16": "bf16 "}
 COMPARED = ("keras", "pytorch_tuned", "lightning")  # with whom docs/measured.md and README.md compare cnnlab
+
+
+def joined(earlier: dict, found: dict) -> dict:
+    """Return what was found with the recipes of an earlier time that were not measured again.
+
+    Each recipe's contestants took turns with each other alone, so that recipes of two times stand beside each other;
+    those that were measured at another time than the last whole benchmark say when and how.
+    """
+    if earlier["recipes"].keys() <= found["recipes"].keys():
+        return found
+    how = {key: found[key] for key in ("command", "machine", "threads")}
+    return earlier | {"recipes": earlier["recipes"] | {name: {**it, **how} for name, it in found["recipes"].items()}}
+
+
+def apart(found: dict) -> Iterator[str]:
+    """Yield a line of each recipe that was measured at another time than the others."""
+    for recipe, measured in found["recipes"].items():
+        if "machine" in measured:
+            yield f"`{recipe}` by itself, {measured['threads']} threads: {about({**found, **measured})}"
+            yield ""
 
 
 def told(found: dict) -> Iterator[str]:
@@ -19,6 +40,7 @@ def told(found: dict) -> Iterator[str]:
     for recipe, measured in found["recipes"].items():
         yield from table(recipe, measured)
         yield ""
+    yield from apart(found)
     yield "Last columns: how many times as long cnnlab takes. No epoch is validated."
     for name, reason in found["left_out"].items():
         yield f"{CONTESTANTS[name].title}: left out, {reason}."
@@ -71,6 +93,7 @@ def summary(found: dict) -> Iterator[str]:
     for name in names:
         yield f"- {CONTESTANTS[name].title}: {CONTESTANTS[name].about}{versions(name, found)}"
     yield ""
+    yield from apart(found)
     yield f"Quartiles: `benchmarks/results/{file_name(found)}.md`."
 
 

@@ -19,12 +19,12 @@ from pathlib import Path
 
 from benchmarks.contestants.keras_environment import CannotBeHad
 from benchmarks.contestants.table import CNNLAB, CONTESTANTS, taking_part
-from benchmarks.epoch_tables import DEVICES, headline, summary, told
+from benchmarks.epoch_tables import DEVICES, headline, joined, summary, told
 from benchmarks.recipes import RECIPES, train_command, write_task
 from benchmarks.turns import Turn
 from cnnlab.process import available_cores
 
-__all__ = ["add_options", "headline", "measure", "summary", "told"]
+__all__ = ["add_options", "headline", "joined", "measure", "summary", "told"]
 
 
 def names_of(table: dict) -> object:

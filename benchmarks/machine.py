@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from importlib.util import find_spec
@@ -34,6 +35,18 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in PACKAGES if find_spec(name.replace("-", "_"))},
     }
+
+
+def about(found: Mapping) -> str:
+    """Return the line that says where and how something was measured."""
+    where = found["machine"]
+    device = (
+        where["gpu"] if found.get("device") == "gpu" else f"{where['processor']} ({', '.join(where['instructions'])})"
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    return (
+        f"`{found['command']}`, {where['date']}: {device}; Python {where['python']}, {versions}; load {where['load']}."
+    )
 
 
 def instructions() -> frozenset[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks.machine import ROOT, machine
+from benchmarks.machine import ROOT, about, machine
 
 RESULTS = ROOT / "benchmarks" / "results"
 ELSEWHERE = Path("outputs/benchmarks")
@@ -20,28 +20,19 @@ NOTHING = "`make bench` has measured nothing here yet."
 
 
 def run(name: str, module: ModuleType, options: argparse.Namespace, command: str, folder: Path) -> None:
-    """Measure, print and keep; a benchmark on a GPU is kept beside that on the CPU."""
+    """Measure, print and keep; a benchmark on a GPU is kept beside that on the CPU, a part of one among the others."""
     where = machine()
     found = {"command": command, "machine": where, **module.measure(options)}
     kept = name if getattr(options, "device", "cpu") == "cpu" else f"{name}_{options.device}"
+    earlier = folder / f"{kept}.json"
+    if hasattr(module, "joined") and earlier.exists():
+        found = module.joined(json.loads(earlier.read_text(encoding="utf-8")), found)
     text = "\n".join([*module.told(found), "", about(found)])
     print(text, flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{kept}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (folder / f"{kept}.md").write_text(f"{text}\n", encoding="utf-8")
     print(f"kept in {folder / kept}.json and .md\n", flush=True)
-
-
-def about(found: Mapping) -> str:
-    """Return the line that says where and how something was measured."""
-    where = found["machine"]
-    device = (
-        where["gpu"] if found.get("device") == "gpu" else f"{where['processor']} ({', '.join(where['instructions'])})"
-    )
-    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
-    return (
-        f"`{found['command']}`, {where['date']}: {device}; Python {where['python']}, {versions}; load {where['load']}."
-    )
 
 
 def figures(modules: Mapping[str, ModuleType], results: Path = RESULTS) -> str:
@@ -80,6 +71,6 @@ def write_pages(modules: Mapping[str, ModuleType]) -> None:
 
 
 def changed(given: argparse.Namespace, usual: argparse.Namespace) -> bool:
-    """Return whether options ask for less or other than the whole benchmark, on whatever device."""
-    ours: Iterable[str] = vars(usual).keys() - {"results", "device", "name"}
+    """Return whether options ask for other than the benchmark, or a whole part of it, on whatever device."""
+    ours: Iterable[str] = vars(usual).keys() - {"results", "device", "name", "recipes"}
     return any(getattr(given, key) != getattr(usual, key) for key in ours)

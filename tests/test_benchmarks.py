@@ -14,7 +14,7 @@ from commands import ROOT, environment
 
 sys.path.append(str(ROOT))
 
-from benchmarks import results, step_profile
+from benchmarks import epoch_tables, results, step_profile
 from benchmarks.benchmarks import BENCHMARKS
 
 
@@ -32,6 +32,23 @@ def test_a_profile_counts_what_each_operator_computes_and_moves():
     assert operations == 3 * 2 * 8 * 8 * 16
     assert moved == 3 * 4 * (8 * 16 + 16 * 8 + 8 * 8)
     assert watch.seen["relu"][2] == 0
+
+
+def test_a_recipe_measured_again_takes_its_place_and_says_when():
+    whole = json.loads((results.RESULTS / "epochs.json").read_text(encoding="utf-8"))
+    name = next(iter(whole["recipes"]))
+    again = {key: whole[key] for key in ("device", "left_out")} | {
+        "command": "python -m benchmarks epochs --recipes one",
+        "threads": 1,
+        "machine": whole["machine"] | {"date": "a later day"},
+        "recipes": {name: whole["recipes"][name] | {"count": 77}},
+    }
+    joined = epoch_tables.joined(whole, again)
+    assert list(joined["recipes"]) == list(whole["recipes"]) and joined["machine"] == whole["machine"]
+    for lines in (epoch_tables.told(joined), epoch_tables.summary(joined)):
+        text = "\n".join(lines)
+        assert "n = 77" in text and f"`{name}` by itself, 1 threads: `{again['command']}`, a later day" in text
+    assert epoch_tables.joined(again, whole) == whole, "a whole benchmark replaces all"
 
 
 @pytest.mark.slow

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
-import re
-import shutil
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Iterator
@@ -19,21 +15,19 @@ from types import TracebackType
 from typing import NoReturn
 
 import hydra
-from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab import lean, process
-from cnnlab.errors import Incomplete, UsageError, disk_is_full, hidden, is_text, one_line, printable, server_is_away
+from cnnlab.command_line import arranged, check_launcher, elsewhere
+from cnnlab.errors import Incomplete, UsageError, disk_is_full, hidden, one_line, server_is_away
 from cnnlab.job import job_of_hydra
 from cnnlab.multirun import Ending, ending_of, show_summary
-from cnnlab.options import name_run, names_folder, options_first
 from cnnlab.own_path import add_to_path
-from cnnlab.quoting import name_words, quote_texts
 from cnnlab.signals import Interruption, interruptible, notes_of
-from cnnlab.start import CONF, own_folder, typed
+from cnnlab.start import CONF
 
 USAGE = 2
 PATIENCE = 3.0  # seconds in which the first process of a training tells of a mistake that all others have, too
@@ -48,7 +42,6 @@ RUN = {
     "diff": ("cnnlab.difference", "diff"),
     "compare": ("cnnlab.verdicts.run", "compare"),
 }
-WORDS = {"diff": ("a", "b")}  # what the bare words of a command are the values of
 _codes = [0]
 _begun: list[Path] = []  # folders of the jobs whose configuration was composed
 _jobs_own: list[Exception] = []  # what jobs raised; Hydra raises others before and after them
@@ -142,48 +135,6 @@ def run_jobs(door: str) -> None:
             show_summary(endings)
         for folder in multiruns:
             _remove_empty_multirun(folder)
-
-
-def check_launcher(name: str) -> None:
-    """Raise UsageError for a launcher of Hydra's that runs the jobs of a multirun in processes of its own."""
-    if name != "basic":
-        raise UsageError(
-            f"hydra/launcher={name} runs each job in a process of its own, where its exit code, its signals and the "
-            f"table of the jobs are lost; leave it out, and for jobs side by side take {typed('sweep')} with "
-            "sweep.n_workers, for SLURM one sbatch a job (docs/many_devices.md)"
-        )
-
-
-def elsewhere() -> list[str]:
-    """Return where the processes that torchrun or SLURM has started beside the first one have their folders.
-
-    Nobody looks for them there: the run is the first one's.
-    """
-    folder = tempfile.mkdtemp(prefix="cnnlab-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
-
-
-def arranged(door: str, arguments: list[str]) -> list[str]:
-    """Return a command's arguments as Hydra takes them: options first, paths quoted, one's own `conf/` named.
-
-    Raises UsageError for an option that the command does not have.
-    """
-    if odd := [item for item in arguments if not is_text(item)]:
-        raise UsageError(*(f"{printable(item)} is no UTF-8; rename the file or folder" for item in odd))
-    if "--config-dir=" in arguments:
-        raise UsageError("--config-dir= names no folder")
-    added = [item for item in arguments if item.startswith("+hydra.")]
-    fields = HydraConf.__dataclass_fields__
-    if unread := [item for item in added if re.split(r"[.=]", item)[1] not in fields]:
-        raise UsageError(*(f"{item}: Hydra has no such setting; --hydra-help lists them" for item in unread))
-    items = options_first(quote_texts(name_run(door, name_words(arguments, WORDS.get(door, ())))))
-    for item in items:
-        key, _, value = item.lstrip("+~").partition("=")
-        if key == "hydra/launcher":  # one that is not installed Hydra would not find
-            check_launcher(value)
-    own = own_folder()
-    return items if own is None or names_folder(items) else [f"--config-dir={own}", *items]
 
 
 def print_out(text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab import process
-from cnnlab.beginning import lineage, plan_tags, settings_tags
+from cnnlab.beginning import settings_tags
 from cnnlab.errors import UNREADABLE
 from cnnlab.last_checkpoint import State, read_state
 from cnnlab.plan import Plan, make_plan, read_training
@@ -26,20 +25,17 @@ from cnnlab.settings.read import read, resolve
 from cnnlab.sweeps.goals import Goals, cost
 from cnnlab.sweeps.limits import Limits
 from cnnlab.sweeps.promotion import tidy
-from cnnlab.sweeps.setup import Setup, place_tags, reason_kept
+from cnnlab.sweeps.setup import Setup, reason_kept
 from cnnlab.sweeps.space import Space, apply, section
 from cnnlab.sweeps.storage import CONTINUES, RUN, STATE, run_name, state_of
 from cnnlab.sweeps.story import Fitting, Story, Together, alone
 from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, THREADS, is_infeasible
 from cnnlab.sweeps.suggestion import Draft, find_twin, suggested
+from cnnlab.sweeps.trial_run import COMPILE, ended_tags, logged, reached_line, record_plan
 from cnnlab.sweeps.watch import Watch
-from cnnlab.tracking.colors import QUIET
-from cnnlab.tracking.descriptions import command, description
 from cnnlab.tracking.run import TrackedRun, open_run
-from cnnlab.tracking.schema import BEST, COST, VALIDATION, Metric, Role, Tag
+from cnnlab.tracking.schema import VALIDATION, Role, Tag
 
-COMPILE = "trainer.compile"
-OF_RESULTS = (Tag.SETTINGS, Tag.THREADS)  # tags; of the second a trial has its own
 KNOWN_LATER = ("threads", COMPILE)  # what becomes of these settings in a worker
 
 
@@ -238,33 +234,3 @@ class Task:
         if state != "complete":
             raise optuna.TrialPruned
         return twin.values
-
-
-def record_plan(run: TrackedRun, plan: Plan, compiled: str) -> None:
-    """Keep of a trial what a run of train.py keeps, but for the tag that marks a result."""
-    tags = plan_tags(plan) | place_tags(str(plan.trainer.strategy.root_device))
-    run.log_parameters({COMPILE: compiled}, {name: value for name, value in tags.items() if name not in OF_RESULTS})
-    run.client.log_inputs(run.run_id, [lineage(plan, plan.data.training_digest)])
-
-
-def ended_tags(trial: optuna.Trial, state: str, run: TrackedRun, said: str) -> dict[str, str]:
-    """Return what is told of a trial that ended in a state; MLflow shows any other than complete as if it were."""
-    tags: dict[str, str] = {Tag.TRIAL_STATE: state}
-    if state != "complete":
-        tags |= {Tag.NAME: f"{run_name(trial)}, {state}", Tag.COLOR: QUIET}
-        said = f"{state}: {said}"
-    return tags | {str(Tag.NOTE): description(said, command(run.tags))}
-
-
-def reached_line(measured: Mapping[str, float]) -> str:
-    """Return what a trial reached, in a line."""
-    name = Metric.VAL_ACCURACY if Metric.VAL_ACCURACY in measured else Metric.VAL_LOSS
-    reached = f"{name} {measured[name]:.4f} at epoch" if name in measured else "best epoch"
-    return f"{reached} {measured[Metric.BEST_EPOCH]:g} of {measured[Metric.EPOCHS]:g}"
-
-
-def logged(name: str) -> str:
-    """Return the name under which a run keeps what its trial measured."""
-    if name.startswith(VALIDATION):
-        return f"{BEST}{name}"
-    return name if name in list(Metric) else f"{COST}{name}"
