@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import mlflow
@@ -99,10 +99,9 @@ def tracked_runs(folder: Path) -> list[mlflow.entities.Run]:
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return the workers that a sweep has started."""
     found = []
-    try:
+    with suppress(psutil.NoSuchProcess):  # the launch has just ended
         for child in psutil.Process(process.pid).children():
-            if "cnnlab.sweeps.worker" in " ".join(child.cmdline()):
-                found.append(child)
-    except psutil.NoSuchProcess:  # one of them, or the launch, has just ended
-        pass
+            with suppress(psutil.NoSuchProcess):  # or this one, and is a zombie until the launch sees it
+                if "cnnlab.sweeps.worker" in " ".join(child.cmdline()):
+                    found.append(child)
     return found

@@ -32,7 +32,9 @@ def test_workers_killed_at_random_lose_and_add_no_trial(tmp_path):
         while finished(tmp_path) < goal and process.poll() is None:
             time.sleep(0.2)
         time.sleep(chance.uniform(0, 1))
-        if workers := workers_of(process):
+        while not (workers := workers_of(process)) and process.poll() is None:
+            time.sleep(0.05)
+        if workers:
             chance.choice(workers).send_signal(signal.SIGKILL)
             killed += 1
     said, _ = process.communicate(timeout=600)
