@@ -44,7 +44,7 @@ FLOORS = (
     ("cli",),
     ("help",),
     ("compose",),
-    ("settings", "multirun"),
+    ("settings", "multirun", "command_line"),
     ("calibration",),
     (
         "metrics",
