@@ -37,9 +37,10 @@ def main() -> None:
     for name in [options.name] if options.name else USUAL:
         usual = parser.parse_args([name])
         given = options if options.name else usual
-        folder = given.results or (results.ELSEWHERE if results.changed(given, usual) else results.RESULTS)
+        module = BENCHMARKS[name]
+        folder = given.results or (results.ELSEWHERE if results.changed(module, given, usual) else results.RESULTS)
         try:
-            results.run(name, BENCHMARKS[name], given, command, folder)
+            results.run(name, module, given, command, folder)
         except UsageError as error:
             sys.exit("\n".join(f"error: {line}" for line in error.problems))
         if folder == results.RESULTS:

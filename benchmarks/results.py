@@ -70,7 +70,8 @@ def write_pages(modules: Mapping[str, ModuleType]) -> None:
         page.write_text(f"{before}{BEGIN}\n{block}\n{END}{after}", encoding="utf-8")
 
 
-def changed(given: argparse.Namespace, usual: argparse.Namespace) -> bool:
-    """Return whether options ask for other than the benchmark, or a whole part of it, on whatever device."""
-    ours: Iterable[str] = vars(usual).keys() - {"results", "device", "name", "recipes"}
+def changed(module: ModuleType, given: argparse.Namespace, usual: argparse.Namespace) -> bool:
+    """Return whether options ask for other than the benchmark, on whatever device, or a part that can be `joined`."""
+    free = {"results", "device", "name"} | ({"recipes"} if hasattr(module, "joined") else set())
+    ours: Iterable[str] = vars(usual).keys() - free
     return any(getattr(given, key) != getattr(usual, key) for key in ours)

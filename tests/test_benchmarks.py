@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -49,6 +50,14 @@ def test_a_recipe_measured_again_takes_its_place_and_says_when():
         text = "\n".join(lines)
         assert "n = 77" in text and f"`{name}` by itself, 1 threads: `{again['command']}`, a later day" in text
     assert epoch_tables.joined(again, whole) == whole, "a whole benchmark replaces all"
+
+
+@pytest.mark.parametrize(("name", "elsewhere"), [("epochs", False), ("step_profile", True)])
+def test_only_a_part_that_can_be_joined_is_kept_among_whole_benchmarks(name, elsewhere):
+    parser = argparse.ArgumentParser()
+    BENCHMARKS[name].add_options(parser)
+    part, usual = parser.parse_args(["--recipes", "dnn"]), parser.parse_args([])
+    assert results.changed(BENCHMARKS[name], part, usual) == elsewhere
 
 
 @pytest.mark.slow
