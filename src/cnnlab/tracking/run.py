@@ -39,13 +39,11 @@ def end_for_another(settings: Tracking, run_id: str, reason: str) -> bool:
     tags = {str(Tag.ERROR): reason}
     if is_recorded(settings) and (end_abandoned(settings, run_id, "FAILED", tags) or settings.offline):
         return True
-    ended = False
-    if is_server(settings.uri):
-        with suppress(UsageError, MlflowException):
-            ended = within(settings.uri, lambda: _end_in_store(settings.uri, run_id, "FAILED", tags), OPENING)
-    else:
-        ended = _end_in_store(settings.uri, run_id, "FAILED", tags)
-    return ended
+    if not is_server(settings.uri):
+        return _end_in_store(settings.uri, run_id, "FAILED", tags)
+    with suppress(UsageError, MlflowException):
+        return within(settings.uri, lambda: _end_in_store(settings.uri, run_id, "FAILED", tags), OPENING)
+    return False
 
 
 def end_own(run: TrackedRun, settings: Tracking, reason: str, *, interrupted: bool) -> str | None:
