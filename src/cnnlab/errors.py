@@ -50,6 +50,10 @@ class DiskFull(BaseException):
     """The disk is full; no Exception, because Optuna takes those for the failure of one trial and goes on."""
 
 
+class DatabaseHeld(BaseException):
+    """Another process has held a database for longer than anybody waits; no Exception, for the same reason."""
+
+
 def shown(value: object) -> str:
     """Return a value as YAML has it, texts in quotes."""
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
@@ -122,6 +126,15 @@ def server_is_away(error: BaseException | None) -> bool:
     """Return whether a tracking server that does not answer, or with an error alone, is behind an error of MLflow."""
     while error is not None:
         if str(error).startswith("API request to ") and "failed with" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def database_is_held(error: BaseException | None) -> bool:
+    """Return whether a SQLite database that another process holds is behind an error."""
+    while error is not None:
+        if "database is locked" in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -20,10 +20,10 @@ from cnnlab.tracking.find import open_client, search
 from cnnlab.tracking.store import prepare, uri_of
 from commands import composed
 from copied_stores import make_by_steps
+from old_stores import of_an_older_mlflow
 
 # Seconds after the first file appeared: what is made takes about one.
 MOMENTS = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8)
-FIRST_SCHEMA = "451aebb31d03"  # of MLflow's first revision with a database
 
 
 @pytest.fixture(autouse=True)
@@ -84,32 +84,6 @@ def test_the_database_of_the_sweeps_whose_maker_was_killed_is_made_by_the_next_s
 def sweep(file: Path) -> Sweep:
     values = composed("sweep.name=s", f"sweep.storage={uri_of(file)}", config_name="sweep")["sweep"]
     return Sweep.model_validate(values)
-
-
-def of_an_older_mlflow(file: Path) -> None:
-    """Make a database as MLflow 1.0 had it, with one run."""
-    from alembic import command
-    from mlflow.store.db.utils import _get_alembic_config
-    from mlflow.store.tracking.dbmodels.initial_models import Base
-    from sqlalchemy import create_engine
-
-    engine = create_engine(f"sqlite:///{file}")
-    with engine.begin() as connection:
-        Base.metadata.create_all(connection)
-        config = _get_alembic_config(str(engine.url))
-        config.attributes["connection"] = connection
-        command.upgrade(config, FIRST_SCHEMA)
-    engine.dispose()
-    with closing(sqlite3.connect(file)) as connection, connection:
-        connection.execute(
-            "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage) "
-            "VALUES (0, 'Default', './mlruns/0', 'active')"
-        )
-        connection.execute(
-            "INSERT INTO runs (run_uuid, name, status, start_time, lifecycle_stage, experiment_id, artifact_uri, "
-            "source_type, user_id) VALUES (?, 'old', 'FINISHED', 1, 'active', 0, './mlruns/0/x', 'LOCAL', 'me')",
-            ("a" * 32,),
-        )
 
 
 def test_a_store_of_an_older_mlflow_is_migrated_whoever_is_killed_meanwhile(tmp_path, capsys):

@@ -10,20 +10,17 @@ import torch
 from optuna.trial import TrialState
 
 from cnnlab.settings.base import Own
-from cnnlab.settings.commands import Tracking
-from cnnlab.settings.read import read, resolve
+from cnnlab.settings.read import read
 from cnnlab.sweeps import story
 from cnnlab.sweeps.goals import cost
 from cnnlab.sweeps.methods import build_sampler
 from cnnlab.sweeps.space import apply
-from cnnlab.sweeps.storage import PARENT_RUN, RUN, run_name
-from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, THREADS, excess, requeue
+from cnnlab.sweeps.storage import RUN
+from cnnlab.sweeps.study import DUPLICATE, EXCESS, REASON, RESULT, THREADS, excess
 from cnnlab.sweeps.view import tally
-from cnnlab.sweeps.worker import drain, hopeless
-from cnnlab.tracking.run import create_run
-from cnnlab.tracking.schema import Tag
+from cnnlab.sweeps.worker import hopeless
 from cnnlab.training import fit
-from sweep_bench import Bench, worker_order
+from sweep_bench import Bench
 
 
 def test_a_trial_is_worth_the_epoch_whose_checkpoint_would_be_kept(tmp_path):
@@ -171,55 +168,6 @@ def test_a_trial_is_kept_like_a_run_and_says_how_to_repeat_it(tmp_path):
     assert (tags["sweep.role"], tags["dataset"], tags["model"]) == ("trial", "digits", "dnn")
     assert tags["overrides"] == "model=dnn 'model.hidden_units=[8,16]' seed=0"
     assert "settings" not in tags, "that tag marks results"
-
-
-def test_a_trial_that_died_before_it_knew_its_run_still_ends_it(tmp_path):
-    bench = Bench(tmp_path)
-    bench.study.set_user_attr(PARENT_RUN, bench.parent)
-    bench.study.enqueue_trial({"model.hidden_units.0": 8})
-    trial = bench.study.ask()
-    tracking = read(Tracking, resolve(bench.config)["tracking"])
-    its_own, another = (
-        create_run(tracking.model_copy(update={"run_name": name}), {Tag.PARENT: bench.parent})
-        for name in (run_name(trial), "trial-7")
-    )
-    requeue(bench.study, bench.lock, bench.study.get_trials()[0], 1)
-    assert bench.client.get_run(its_own).info.status == "KILLED"
-    assert bench.client.get_run(another).info.status == "RUNNING"
-
-
-class TestWorker:
-    def test_goes_on_when_its_trial_was_taken_for_dead(self, tmp_path, capsys):
-        bench = Bench(tmp_path, "trainer.max_epochs=1")
-
-        def slept(trial: optuna.Trial) -> float:
-            if trial.number == 0:
-                other = optuna.load_study(study_name="s", storage=bench.sweep.storage)
-                other.tell(0, state=TrialState.FAIL)
-            return bench.task(trial)
-
-        assert drain(bench.study, bench.lock, slept, worker_order(bench, 2)) == 0
-        assert [trial.state for trial in bench.study.get_trials()] == [TrialState.FAIL, TrialState.COMPLETE]
-        assert "trial 0 was taken over by another worker" in capsys.readouterr().err
-
-    def test_does_not_go_on_with_a_sampler_that_fails(self, tmp_path):
-        class Broken(optuna.samplers.RandomSampler):
-            def after_trial(self, study, trial, state, values):
-                raise ValueError("no such point")
-
-        bench = Bench(tmp_path, "trainer.max_epochs=1")
-        bench.study.sampler = Broken()
-        with pytest.raises(ValueError, match="no such point"):
-            drain(bench.study, bench.lock, lambda trial: 0.5, worker_order(bench, 2))
-        assert len(bench.study.get_trials()) == 1
-
-    def test_works_off_the_queue_and_no_more_without_a_total(self, tmp_path):
-        bench = Bench(tmp_path)
-        bench.study.enqueue_trial({"x": 0.5})
-        assert (
-            drain(bench.study, bench.lock, lambda trial: trial.suggest_float("x", 0, 1), worker_order(bench, None)) == 0
-        )
-        assert [trial.value for trial in bench.study.get_trials()] == [0.5]
 
 
 def test_every_trial_begins_with_the_weights_that_were_read_once(tmp_path, monkeypatch):

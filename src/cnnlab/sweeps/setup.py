@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from cnnlab.data import load
 from cnnlab.data.images import ImageData
-from cnnlab.errors import DiskFull, described, disk_is_full
+from cnnlab.errors import DatabaseHeld, DiskFull, database_is_held, described, disk_is_full, one_line
 from cnnlab.settings.base import digest
 from cnnlab.settings.dataset import Dataset
 from cnnlab.sweeps.configurations import Configurations
@@ -77,7 +77,9 @@ class Setup:
 
 @contextmanager
 def reason_kept(trial: optuna.Trial) -> Iterator[None]:
-    """Keep with the trial why it failed; raises DiskFull instead where that is why, which is no fault of the trial."""
+    """Keep with the trial why it failed; raises DiskFull or DatabaseHeld instead where that is why, which is no fault
+    of the trial's.
+    """
     try:
         yield
     except optuna.TrialPruned:
@@ -85,5 +87,7 @@ def reason_kept(trial: optuna.Trial) -> Iterator[None]:
     except Exception as error:
         if disk_is_full(error):
             raise DiskFull from error
+        if database_is_held(error):
+            raise DatabaseHeld(one_line(error)) from error
         trial.set_user_attr(REASON, described(error))
         raise

@@ -108,7 +108,7 @@ class SharedStorage(RDBStorage):
         if (file := sqlite_file(settings.storage)) is not None:
             with lock.held():
                 database.make(file, lambda engine: RDBStorage(str(engine.url)).engine.dispose())
-            options["connect_args"] = {"timeout": 60}  # seconds to wait for another process' write
+            options["connect_args"] = {"timeout": database.PATIENCE}
         super().__init__(
             driver_url(settings.storage),
             engine_kwargs=options,
@@ -215,12 +215,19 @@ def _end_run(study: optuna.Study, trial: FrozenTrial) -> None:
 
     By its name, since the process may have died before it could keep the run's id with the trial.
     """
-    parent = study.user_attrs.get(PARENT_RUN)
+    parent, name = study.user_attrs.get(PARENT_RUN), run_name(trial)
     if parent is None:
         return
-    children = f"tags.{Tag.PARENT} = '{parent}' and attributes.run_name = '{run_name(trial)}'"
+    children = f"tags.{Tag.PARENT} = '{parent}' and attributes.run_name LIKE '{name}%'"
+    client = mlflow.MlflowClient()
     try:
         for run in search(f"{children} and attributes.status = 'RUNNING'"):
-            mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
+            own, _, ended = str(run.info.run_name).partition(", ")
+            if own != name:
+                continue
+            if ended:  # killed when its run had said what came of it, and its study had not
+                client.delete_tag(run.info.run_id, Tag.TRIAL_STATE)
+                client.set_tag(run.info.run_id, Tag.NAME, name)
+            client.set_terminated(run.info.run_id, "KILLED")
     except (UsageError, MlflowException):  # the server is away: the study is what counts
         pass

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnlab import lean, process
-from cnnlab.errors import DiskFull, disk_is_full
+from cnnlab.errors import DatabaseHeld, DiskFull, disk_is_full
 from cnnlab.own_path import add_to_path
 from cnnlab.signals import Interruption, interruptible
 
@@ -45,6 +45,8 @@ def main() -> None:
             sys.exit(work(WorkerOrder.model_validate_json(text)))
     except Interruption as interruption:
         sys.exit(interruption.exit_code)
+    except DatabaseHeld as error:  # its trial is queued again, and another worker started
+        sys.exit(f"error: {error}")
     except (Exception, DiskFull) as error:
         if not disk_is_full(error):
             raise

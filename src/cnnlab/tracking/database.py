@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 UNFINISHED = ".{}.unfinished"  # beside the database it is to become
 KEPT = "{}.schema-{}"  # a database as it was before its schema was migrated
 SPOILED = "{}.spoiled"
-WAIT = "PRAGMA busy_timeout = 180000"  # milliseconds
-PATIENCE = 20  # seconds that another program may hold the database
+PATIENCE = 180  # seconds that another program may hold a database: a disk may stand still for a minute
+WAIT = f"PRAGMA busy_timeout = {1000 * PATIENCE}"  # milliseconds
 OWN_TABLE = {"MLflow": "experiments", "Optuna": "studies"}  # a table that every database of theirs has
 BOOKKEEPING = ("alembic_", "_alembic_", "sqlite_")
 
@@ -77,7 +77,10 @@ def tables(file: Path) -> set[str]:
 
 
 def needs_work(file: Path) -> bool:
-    """Return whether `bring_up_to_date` has anything to do; a few milliseconds."""
+    """Return whether `bring_up_to_date` has anything to do; a few milliseconds.
+
+    Raises sqlite3.Error where the database cannot be read.
+    """
     return _unfinished(file).exists() or not is_there(file) or revision(file) != newest_revision()
 
 
@@ -92,13 +95,12 @@ def bring_up_to_date(file: Path) -> list[str]:
     from sqlalchemy.exc import OperationalError
 
     make(file, _initialize_tables)
-    before, now = revision(file), newest_revision()
-    if before == now:
-        return []
     try:
-        found = _tables(file)
+        before, now, found = revision(file), newest_revision(), _tables(file)
     except sqlite3.Error as error:
         raise UsageError(f"tracking.uri: {file} cannot be read: {one_line(error)}") from error
+    if before == now:
+        return []
     if found and OWN_TABLE["MLflow"] not in found:
         whose = f"{owner_of(file) or 'another program'}'s"
         raise UsageError(f"tracking.uri: {file} is {whose} database, not MLflow's; choose another file")
@@ -121,12 +123,14 @@ def bring_up_to_date(file: Path) -> list[str]:
 
 
 def revision(file: Path) -> str | None:
-    """Return the revision of a database's schema; None where it has none or cannot be read."""
-    try:
-        with closing(_readable(file)) as connection:
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.Error:
-        return None
+    """Return the revision of a database's schema; None where it has none.
+
+    Raises sqlite3.Error where it cannot be read, which says nothing about its schema.
+    """
+    with reading(file) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+            return None
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     return str(row[0]) if row else None
 
 
@@ -141,6 +145,27 @@ def newest_revision() -> str:
     return str(_get_latest_schema_revision())
 
 
+@contextmanager
+def reading(file: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection to read a database by, which is never made by it.
+
+    What a process has half written that was killed is taken back first, which takes more than reading.
+    """
+    with closing(_connected(file, "ro")) as connection:
+        try:
+            connection.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_READONLY_ROLLBACK":
+                raise
+            with closing(_connected(file, "rw")) as writing:
+                writing.execute("PRAGMA schema_version").fetchone()
+        yield connection
+
+
+def _connected(file: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{file.as_uri()}?mode={mode}", uri=True, timeout=PATIENCE)
+
+
 def remove_unfinished(file: Path) -> None:
     """Remove what a killed process has left beside a database; the caller holds the lock of the database."""
     for path in (_unfinished(file), *file.parent.glob(f"{UNFINISHED.format(file.name)}-*")):  # its journals
@@ -148,21 +173,23 @@ def remove_unfinished(file: Path) -> None:
 
 
 def _migrate(file: Path, before: str | None) -> None:
-    """Migrate a copy, and write it over the database in one transaction: whoever has it open sees all or nothing."""
+    """Migrate a copy, and write it over the database in one transaction: whoever has it open sees all or nothing.
+
+    Others wait meanwhile: what they wrote after the copy was made would be lost.
+    """
     from mlflow.store.db.utils import _upgrade_db
 
-    with closing(sqlite3.connect(file, timeout=PATIENCE)) as connection, _beside(file) as beside:
-        version = connection.execute("PRAGMA data_version").fetchone()  # changes with another program's writes
-        with closing(sqlite3.connect(beside)) as copy:
-            connection.backup(copy)
+    with closing(sqlite3.connect(file, timeout=PATIENCE, isolation_level=None)) as connection, _beside(file) as beside:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # held from the next transaction on, until it is closed
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
         kept = file.with_name(KEPT.format(file.name, before))
-        with closing(sqlite3.connect(kept)) as copy:
-            connection.backup(copy)
+        for place in (beside, kept):
+            with closing(sqlite3.connect(place)) as copy:
+                connection.backup(copy)
         sync(kept)
         try:
             _run(beside, _upgrade_db)
-            if connection.execute("PRAGMA data_version").fetchone() != version:
-                raise UsageError(f"tracking.uri: another program writes to {file} while it is migrated; end that first")
             with closing(sqlite3.connect(beside)) as copy:
                 copy.backup(connection)
         except BaseException:
@@ -184,7 +211,7 @@ def _run(file: Path, work: Callable[[sqlalchemy.Engine], object]) -> None:
 
 
 def _tables(file: Path) -> set[str]:
-    with closing(_readable(file)) as connection:
+    with reading(file) as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     return {name for name in names if not name.startswith(BOOKKEEPING)}
 
@@ -192,12 +219,8 @@ def _tables(file: Path) -> set[str]:
 def _holds_runs(file: Path, there: set[str]) -> bool:
     if "runs" not in there:
         return False
-    with closing(_readable(file)) as connection:
+    with reading(file) as connection:
         return connection.execute("SELECT count(*) FROM runs").fetchone()[0] > 0
-
-
-def _readable(file: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=PATIENCE)
 
 
 def _unfinished(file: Path) -> Path:

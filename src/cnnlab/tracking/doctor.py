@@ -69,6 +69,7 @@ def _store(uri: str) -> Iterator[Finding]:
         client = open_client(uri)
         runs = search()
         experiments = client.search_experiments()
+        schema = database.revision(file) if file else None
     except UsageError as error:
         yield Finding("runs", "; ".join(error.problems), Verdict.WRONG)
         return
@@ -79,7 +80,7 @@ def _store(uri: str) -> Iterator[Finding]:
     names = sorted(item.name for item in experiments if item.experiment_id in used)
     yield Finding("runs", f"{len(runs):,} in {len(names)} experiments: {', '.join(names)}" if runs else "none yet")
     if file is not None:
-        yield Finding("schema", f"{database.revision(file)}, as MLflow {mlflow.__version__} has it")
+        yield Finding("schema", f"{schema}, as MLflow {mlflow.__version__} has it")
         yield from _locations(file, had_moved)
     yield _artifacts(runs)
     yield from _left_over(uri, file, runs)

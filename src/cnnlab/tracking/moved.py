@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-PATIENCE = 20  # seconds that another program may hold the database
+from cnnlab.tracking.database import PATIENCE, reading
+
 # Of each table that holds locations: the column, and what our layout puts behind the experiment's folder.
 COLUMNS = (
     ("experiments", "artifact_location", "''"),
@@ -82,7 +83,7 @@ def moves(file: Path) -> list[Move]:
 def all_moves(file: Path) -> list[Move]:
     """Return where the store's locations came from, also those that stay."""
     try:
-        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=PATIENCE)) as connection:
+        with reading(file) as connection:
             return list(_moves(connection, file.parent))
     except sqlite3.Error:  # no database, or one of an MLflow of long ago: MLflow says it better
         return []

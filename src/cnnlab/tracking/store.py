@@ -160,7 +160,9 @@ def settle(uri: str) -> None:
     file = sqlite_file(uri)
     if file is None or not file.is_file():
         return
-    if database.needs_work(file):
+    with told_errors(uri):
+        needs_work = database.needs_work(file)
+    if needs_work:
         try:
             with told_errors(uri), locked(uri):
                 tell(database.bring_up_to_date(file))
