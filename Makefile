@@ -19,10 +19,10 @@ train: $(STAMP) ## train deep_cnn on the bundled digits (ARGS="dataset=mnist see
 	$(BIN)/python train.py $(MODEL) $(ARGS)
 
 test: $(STAMP) ## run the test suite without the slow tests (ARGS="tests/models -x")
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
 test-faults: $(STAMP) ## kill, fill, cut off and attack: the tests of what happens on a bad day
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup -m '' tests/faults $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto -m '' tests/faults $(ARGS)
 
 ui: $(STAMP) ## open the tracked runs on http://127.0.0.1:5000 (PORT=5001)
 	@exec $(BIN)/python -m cnnlab.tracking.ui $(PORT)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 warm.begin()
 WHERE = "MLFLOW_TRACKING_URI"
 GIVEN = os.environ.get(WHERE)
+SHARED = re.compile(r"""scope=["'](module|class)["']""")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,14 +40,32 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let several processes share the tests well: long ones first, and those that share what a fixture makes in one."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    for item in items:
-        fixtures = [each for several in item._fixtureinfo.name2fixturedefs.values() for each in several]
-        if any(fixture.scope in ("module", "class") for fixture in fixtures):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    """Let several processes share the tests well: long ones first."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Give those tests that share what a fixture makes to one process.
+
+    As xdist's own `loadgroup` does by a mark, which it keeps where pytest 9.2 no longer looks for it.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Sharing(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return module if has_shared_fixture(module) else nodeid
+
+    config.option.loadscopereorder = False  # those of most tests first: the long ones are to be
+    return Sharing(config, log)
+
+
+@cache
+def has_shared_fixture(module: str) -> bool:
+    """Return whether the file has a fixture that is made once for several of its tests."""
+    return SHARED.search(Path(__file__).parents[1].joinpath(module).read_text(encoding="utf-8")) is not None
 
 
 @pytest.fixture(autouse=True)

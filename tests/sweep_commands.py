@@ -12,9 +12,11 @@ import mlflow
 import optuna
 import psutil
 import pytest
+from optuna.trial import TrialState
 
 from cnnlab.errors import UsageError
 from cnnlab.sweeps.order import Order, read_order
+from cnnlab.sweeps.study import counted
 from commands import environment, job
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,3 +107,14 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
                 if "cnnlab.sweeps.worker" in " ".join(child.cmdline()):
                     found.append(child)
     return found
+
+
+def failures(folder: Path) -> list[tuple[str, int, dict[str, object]]]:
+    """Return study, number and attributes, such as the reason, of the trials that failed and were not queued again."""
+    url = f"sqlite:///{folder}/mlruns/sweeps.db"
+    return [
+        (name, trial.number, trial.user_attrs)
+        for name in optuna.get_all_study_names(url)
+        for trial in counted(study_in(folder, name).get_trials())
+        if trial.state == TrialState.FAIL
+    ]

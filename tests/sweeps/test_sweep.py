@@ -20,7 +20,7 @@ from cnnlab.report.read import read_store
 from cnnlab.sweeps.storage import RUN
 from cnnlab.sweeps.study import RESULT, counted
 from cnnlab.tracking.tracked_run import rounded
-from sweep_commands import ROOT, bare_environment, reported, run, start, study_in, tracked, tracked_runs
+from sweep_commands import ROOT, bare_environment, failures, reported, run, start, study_in, tracked, tracked_runs
 
 SWEEP = ["trainer.max_epochs=2", "pruner=none", "sweep.final_seeds=2", "tracking.log_model=false"]
 
@@ -29,6 +29,7 @@ SWEEP = ["trainer.max_epochs=2", "pruner=none", "sweep.final_seeds=2", "tracking
 def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     said = run(folder, *SWEEP, "sweep.n_trials=5", "sweep.n_workers=2")
+    assert not failures(folder)
     (output,) = (file.parent for file in folder.glob("outputs/*/*/trials.csv"))
     return folder, output, said
 
@@ -133,15 +134,15 @@ def test_a_changed_space_or_objective_is_refused_with_the_difference(swept):
 
 
 @pytest.mark.slow
-def test_more_trials_continue_the_study(swept):
-    folder, _, _ = swept
-    before = [trial.params for trial in study_in(folder).get_trials()]
-    said = run(folder, *SWEEP, "sweep.n_trials=7", "sweep.final_seeds=0")
-    assert "continues with 5 of 7 trials" in said
-    trials = study_in(folder).get_trials()
-    assert [trial.params for trial in trials[:5]] == before
-    assert len(trials) == 7
-    assert len(runs_by_role(folder)[1]) == 7
+def test_more_trials_continue_the_study(tmp_path):
+    run(tmp_path, "sweep.n_trials=2")
+    before = [trial.params for trial in study_in(tmp_path).get_trials()]
+    said = run(tmp_path, "sweep.n_trials=4")
+    assert "continues with 2 of 4 trials" in said
+    trials = study_in(tmp_path).get_trials()
+    assert [trial.params for trial in trials[:2]] == before
+    assert len(trials) == 4
+    assert len(runs_by_role(tmp_path)[1]) == 4
 
 
 @pytest.mark.slow
