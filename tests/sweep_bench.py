@@ -16,8 +16,8 @@ from cnnlab.sweeps.grammar import read_space
 from cnnlab.sweeps.limits import Limits
 from cnnlab.sweeps.order import SWEEP_SECTIONS
 from cnnlab.sweeps.setup import DatasetCache, Setup
-from cnnlab.sweeps.storage import RUN
-from cnnlab.sweeps.study import open_study
+from cnnlab.sweeps.storage import RUN, StudyLock
+from cnnlab.sweeps.study import offered, open_study
 from cnnlab.sweeps.trial import Task
 from cnnlab.tracking.store import prepare
 
@@ -93,3 +93,18 @@ def worker_order(bench: Bench, total: int | None) -> WorkerOrder:
         threads=1,
         since=0,
     )
+
+
+def objective(trial: optuna.Trial) -> float:
+    return trial.suggest_float("x", 0, 1)
+
+
+def drained(study: optuna.Study, lock: StudyLock, total: int | None) -> int:
+    """Take trials as a worker does until none is offered; return how many."""
+    taken = 0
+    while True:
+        with offered(study, lock, total) as waiting:
+            if not waiting:
+                return taken
+            study.optimize(objective, n_trials=1)
+            taken += 1

@@ -27,6 +27,11 @@ def machine() -> str:
     return f"{platform.node()}/{_line('/etc/machine-id')}/{_line('/proc/sys/kernel/random/boot_id')}/{inode}"
 
 
+def is_here(process: str) -> bool:
+    """Return whether `process`, as `this_process` has it, is one of this machine since its start, dead or alive."""
+    return process.rsplit(" ", 2)[0] == machine()
+
+
 def is_dead(process: str) -> bool:
     """Return whether `process`, as `this_process` has it, is known to be dead; of another machine nothing is known."""
     where, number, started = process.rsplit(" ", 2)

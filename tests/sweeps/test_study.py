@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import subprocess
-import sys
 import threading
 
 import optuna
@@ -14,13 +10,16 @@ from filelock import FileLock
 from optuna.trial import TrialState
 
 from cnnlab.errors import UsageError
-from cnnlab.living import is_dead, this_process
 from cnnlab.settings.read import read
 from cnnlab.settings.sweep import Sweep
 from cnnlab.sweeps.goals import Goals
-from cnnlab.sweeps.storage import OWNER, StudyLock
-from cnnlab.sweeps.study import check_definition, compare, counted, offered, open_study, requeue, requeue_dead
-from commands import ROOT, composed, environment
+from cnnlab.sweeps.study import (
+    check_definition,
+    compare,
+    open_study,
+)
+from commands import composed
+from sweep_bench import drained, objective
 
 SETTINGS = read(Sweep, composed("sweep.name=study", "sweep.retries=1", config_name="sweep")["sweep"], "sweep.")
 DEFINITION = {"search": {"optimizer.lr": "interval(0.1, 0.2)"}, "config": {"seed": 0, "model.filters": [1, 2]}}
@@ -33,37 +32,6 @@ def settings(tmp_path):
 
 def with_storage(address: str) -> Sweep:
     return SETTINGS.model_copy(update={"storage": address})
-
-
-def drained(study: optuna.Study, lock: StudyLock, total: int | None) -> int:
-    """Take trials as a worker does until none is offered; return how many."""
-    taken = 0
-    while True:
-        with offered(study, lock, total) as waiting:
-            if not waiting:
-                return taken
-            study.optimize(objective, n_trials=1)
-            taken += 1
-
-
-def asked(study: optuna.Study, lock: StudyLock) -> optuna.Trial:
-    """Return a running trial."""
-    with offered(study, lock, 10) as waiting:
-        assert waiting
-        return study.ask()
-
-
-@pytest.fixture
-def ended_process() -> str:
-    """The name of a process of this machine that is no more."""
-    code = "from cnnlab.living import this_process; print(this_process())"
-    here = environment(PYTHONPATH=str(ROOT / "src"))
-    done = subprocess.run([sys.executable, "-c", code], env=here, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
-def objective(trial: optuna.Trial) -> float:
-    return trial.suggest_float("x", 0, 1)
 
 
 def test_workers_never_create_more_than_the_total(settings):
@@ -121,80 +89,6 @@ def test_the_lock_is_let_go_before_parameters_are_chosen(settings):
     study, lock = open_study(settings, "study", ["maximize"], Slow())
     assert drained(study, lock, 2) == 2
     assert free == [0, 1]
-
-
-def test_a_trial_has_an_owner_from_its_first_moment(settings):
-    study, lock = open_study(settings, "study", ["maximize"])
-    asked(study, lock)
-    study.enqueue_trial({"x": 0.5})
-    study.ask()
-    assert [trial.user_attrs[OWNER] for trial in study.get_trials()] == [this_process()] * 2
-
-
-def test_dead_trials_are_queued_again_with_their_parameters_and_count_once(settings, ended_process):
-    study, lock = open_study(settings, "study", ["maximize"])
-    dead = asked(study, lock)
-    value = dead.suggest_float("x", 0, 1)
-    dead.set_user_attr(OWNER, ended_process)
-    requeue_dead(study, lock, 1)
-    requeue_dead(study, lock, 1)
-    assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.WAITING]
-    assert len(counted(study.get_trials())) == 1
-    assert drained(study, lock, 3) == 3
-    assert study.get_trials()[1].params == {"x": value}
-    assert len(study.get_trials()) == 4
-    assert [trial.number for trial in counted(study.get_trials())] == [1, 2, 3]
-
-
-def test_a_trial_that_keeps_dying_counts_as_failed(settings, ended_process):
-    study, lock = open_study(settings, "study", ["maximize"])
-    for _ in range(2):
-        asked(study, lock).set_user_attr(OWNER, ended_process)
-        requeue_dead(study, lock, 1)
-    assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL] * 2
-    assert [trial.number for trial in counted(study.get_trials())] == [1]
-    assert drained(study, lock, 1) == 0
-
-
-def test_living_trials_are_left_alone(settings):
-    study, lock = open_study(settings, "study", ["maximize"])
-    asked(study, lock)
-    asked(study, lock).set_user_attr(OWNER, "another-machine/1 5 5")
-    requeue_dead(study, lock, 1)
-    assert [trial.state for trial in study.get_trials()] == [TrialState.RUNNING] * 2
-
-
-def test_a_trial_failed_twice_is_queued_once(settings):
-    study, lock = open_study(settings, "study", ["maximize"])
-    asked(study, lock)
-    frozen = study.get_trials()[0]
-    requeue(study, lock, frozen, 1)
-    requeue(study, lock, frozen, 1)
-    assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.WAITING]
-
-
-@pytest.mark.parametrize("step", ["add_trial", "tell"])
-def test_a_full_disk_in_the_middle_of_queueing_again_loses_no_trial(settings, ended_process, monkeypatch, step):
-    study, lock = open_study(settings, "study", ["maximize"])
-    asked(study, lock).set_user_attr(OWNER, ended_process)
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
-        patched.setattr(study, step, no_room)
-        requeue_dead(study, lock, None)
-    requeue_dead(study, lock, 1)
-    assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.WAITING]
-    assert [trial.number for trial in counted(study.get_trials())] == [1]
-
-
-def no_room(*arguments: object, **keywords: object) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_processes_are_told_apart(ended_process):
-    name, number, started = this_process().rsplit(" ", 2)
-    assert not is_dead(this_process())
-    assert is_dead(ended_process)
-    assert is_dead(f"{name} {number} {int(started) + 3600}")  # the number was used again
-    assert not is_dead(f"elsewhere {number} {int(started) + 3600}")
 
 
 def test_a_changed_definition_is_refused_with_the_difference(settings):

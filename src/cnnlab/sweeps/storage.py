@@ -101,6 +101,8 @@ class SharedStorage(RDBStorage):
     """Optuna's database storage, in which a trial has its owner from its first moment.
 
     One that dies before its first heartbeat is not lost then. Trials are taken from the queue under the study's lock.
+    Who fails the silent ones is `requeue_dead`, not Optuna, which fails a trial before it queues it again, and also
+    one of this machine that lives and only waits for a disk that stands still, or has slept.
     """
 
     def __init__(self, settings: Sweep, lock: StudyLock):
@@ -130,6 +132,13 @@ class SharedStorage(RDBStorage):
         if taken and self.lock.taken is not None:
             self.lock.taken()  # what Optuna does next, choosing parameters, may take long
         return taken
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        return []
+
+    def silent(self, study_id: int) -> list[int]:
+        """Return the trials under way that have given no sign of life for the time of grace."""
+        return super()._get_stale_trial_ids(study_id)
 
 
 class Retry(RetryHeartbeatStaleTrialCallback):

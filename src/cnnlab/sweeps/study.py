@@ -12,7 +12,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab.errors import UsageError, disk_is_full, one_line
-from cnnlab.living import is_dead
+from cnnlab.living import is_dead, is_here
 from cnnlab.settings.sweep import Sweep
 from cnnlab.sweeps.promotion import Promotion
 from cnnlab.sweeps.storage import CONTINUES, OWNER, Retry, SharedStorage, StudyLock, hidden, superseded
@@ -154,10 +154,30 @@ def compare(kept: Definition, given: Definition) -> list[str]:
 
 
 def requeue_dead(study: optuna.Study, lock: StudyLock, retries: int | None) -> None:
-    """Fail the running trials whose process on this machine is dead and queue them again, `retries` times at most."""
+    """Fail the running trials whose process is dead and queue them again, `retries` times at most.
+
+    Of this machine's processes that is known; one of another machine counts as dead once it has been silent for the
+    time of grace.
+    """
+    elsewhere = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if OWNER in trial.user_attrs and is_dead(trial.user_attrs[OWNER]):
+        owner = trial.user_attrs.get(OWNER)
+        if owner is None or not (is_here(owner) or is_dead(owner)):
+            elsewhere.append(trial)
+        elif is_dead(owner):
             requeue(study, lock, trial, retries)
+    if elsewhere:
+        silent = storage_of(study).silent(study._study_id)
+        for trial in elsewhere:
+            if trial._trial_id in silent:
+                requeue(study, lock, trial, retries)
+
+
+def storage_of(study: optuna.Study) -> SharedStorage:
+    """Return the storage of a study that `open_study` has opened, which Optuna keeps behind a cache."""
+    storage = study._storage._backend  # type: ignore[attr-defined]
+    assert isinstance(storage, SharedStorage)
+    return storage
 
 
 def requeue(study: optuna.Study, lock: StudyLock, trial: FrozenTrial, retries: int | None) -> None:

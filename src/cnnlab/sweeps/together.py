@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import fail_stale_trials
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import TrialState
 
@@ -88,7 +87,6 @@ class Conductor:
     def take(self) -> bool:
         """Take trials and tell them to their end; return whether there were any."""
         with self.heartbeat():
-            fail_stale_trials(self.study)
             taken = self.ask()
             for group in grouped(taken, self.shape):
                 if len(group) > 1:
