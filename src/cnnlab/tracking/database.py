@@ -155,7 +155,7 @@ def reading(file: Path) -> Iterator[sqlite3.Connection]:
         try:
             connection.execute("PRAGMA schema_version").fetchone()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_READONLY_ROLLBACK":
+            if not error.sqlite_errorname.startswith("SQLITE_READONLY"):
                 raise
             with closing(_connected(file, "rw")) as writing:
                 writing.execute("PRAGMA schema_version").fetchone()
