@@ -177,7 +177,7 @@ def test_an_interrupted_sweep_ends_its_trials_as_killed_and_writes_its_summary(t
     while process.poll() is None and not reported(tmp_path):
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 130, said
     parent, trials, _ = runs_by_role(tmp_path)
     stopped, run_id, command = said.strip().splitlines()[-3:]
