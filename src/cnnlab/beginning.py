@@ -18,6 +18,7 @@ from cnnlab.settings.base import Called, Section
 from cnnlab.settings.commands import Training
 from cnnlab.settings.read import as_yaml
 from cnnlab.slurm import job_id
+from cnnlab.tracking.inputs import log_dataset
 from cnnlab.tracking.provenance import code_tags, environment, machine_tags, uncommitted_diff
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import DIFF_FILE, ENVIRONMENT_FILE, SETTINGS_FILE, Tag
@@ -96,7 +97,7 @@ def record_start(run: TrackedRun, plan: Plan) -> None:
     run.log_text(environment(), ENVIRONMENT_FILE)
     if diff := uncommitted_diff(Path.cwd()):
         run.log_text(diff, DIFF_FILE)
-    run.client.log_inputs(run.run_id, [lineage(plan, data.digest)])
+    log_dataset(run.client, run.run_id, lineage(plan, data.digest))
     run.log_text(as_yaml(plan.settings), SETTINGS_FILE)  # the last: a run that has it can go on
 
 

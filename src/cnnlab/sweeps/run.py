@@ -36,6 +36,7 @@ from cnnlab.sweeps.study import (
 )
 from cnnlab.sweeps.view import tally
 from cnnlab.tracking.delivery import now
+from cnnlab.tracking.inputs import log_dataset
 from cnnlab.tracking.provenance import code_tags
 from cnnlab.tracking.recording import left_behind
 from cnnlab.tracking.registry import register_best
@@ -118,7 +119,7 @@ def open_parent(order: Order, study: optuna.Study, lock: StudyLock) -> Iterator[
             if first:
                 grammar = {f"{SEARCH}{key}": text for key, text in order.space.grammar().items()}
                 run.log_parameters(grammar | order.training.flat())
-                run.client.log_inputs(run.run_id, [order.dataset])
+                log_dataset(run.client, run.run_id, order.dataset)
             yield run
     except UsageError as error:
         if any(f"does not hold the MLflow run {run_id}" in line for line in error.problems):

@@ -12,6 +12,7 @@ from cnnlab.sweeps.setup import place_tags
 from cnnlab.sweeps.storage import run_name
 from cnnlab.tracking.colors import QUIET
 from cnnlab.tracking.descriptions import command, description
+from cnnlab.tracking.inputs import log_dataset
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import BEST, COST, VALIDATION, Metric, Tag
 
@@ -23,7 +24,7 @@ def record_plan(run: TrackedRun, plan: Plan, compiled: str) -> None:
     """Keep of a trial what a run of train.py keeps, but for the tag that marks a result."""
     tags = plan_tags(plan) | place_tags(str(plan.trainer.strategy.root_device))
     run.log_parameters({COMPILE: compiled}, {name: value for name, value in tags.items() if name not in OF_RESULTS})
-    run.client.log_inputs(run.run_id, [lineage(plan, plan.data.training_digest)])
+    log_dataset(run.client, run.run_id, lineage(plan, plan.data.training_digest))
 
 
 def ended_tags(trial: optuna.Trial, state: str, run: TrackedRun, said: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from cnnlab.errors import UsageError
 from cnnlab.tracking.colors import color_tags
 from cnnlab.tracking.descriptions import is_own
+from cnnlab.tracking.inputs import log_dataset
 from cnnlab.tracking.journal import Journal, Kind, Line
 from cnnlab.tracking.kept_model import KeptModel, create_model, fill_model
 from cnnlab.tracking.schema import Tag
@@ -87,7 +88,7 @@ class Delivery:
             case Kind.TAGS:
                 self._send_tags(_texts(line))
             case Kind.DATASET:
-                self.client.log_inputs(run_id, [dataset_of(line)])
+                log_dataset(self.client, run_id, dataset_of(line))
             case Kind.ARTIFACT if kept is not None:
                 self.client.log_artifact(run_id, str(kept), str(line["to"]) or None)
             case Kind.MODEL if kept is not None:
