@@ -18,10 +18,10 @@ from cnnlab.settings.base import Called, Section
 from cnnlab.settings.commands import Training
 from cnnlab.settings.read import as_yaml
 from cnnlab.slurm import job_id
-from cnnlab.tracking.inputs import log_dataset
 from cnnlab.tracking.provenance import code_tags, environment, machine_tags, uncommitted_diff
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import DIFF_FILE, ENVIRONMENT_FILE, SETTINGS_FILE, Tag
+from cnnlab.tracking.shared_rows import log_dataset
 
 SPLIT_NAMES = {"train": "training"}
 

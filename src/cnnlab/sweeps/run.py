@@ -36,12 +36,12 @@ from cnnlab.sweeps.study import (
 )
 from cnnlab.sweeps.view import tally
 from cnnlab.tracking.delivery import now
-from cnnlab.tracking.inputs import log_dataset
 from cnnlab.tracking.provenance import code_tags
 from cnnlab.tracking.recording import left_behind
 from cnnlab.tracking.registry import register_best
 from cnnlab.tracking.run import TrackedRun, create_run, open_run
 from cnnlab.tracking.schema import SEARCH, Metric, Role, Tag
+from cnnlab.tracking.shared_rows import log_dataset
 from cnnlab.tracking.stale import tell_stale_runs
 
 

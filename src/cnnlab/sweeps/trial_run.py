@@ -12,9 +12,9 @@ from cnnlab.sweeps.setup import place_tags
 from cnnlab.sweeps.storage import run_name
 from cnnlab.tracking.colors import QUIET
 from cnnlab.tracking.descriptions import command, description
-from cnnlab.tracking.inputs import log_dataset
 from cnnlab.tracking.run import TrackedRun
 from cnnlab.tracking.schema import BEST, COST, VALIDATION, Metric, Tag
+from cnnlab.tracking.shared_rows import log_dataset
 
 COMPILE = "trainer.compile"
 OF_RESULTS = (Tag.SETTINGS, Tag.THREADS)  # tags; of the second a trial has its own

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cnnlab.tracking.schema import Tag
+from cnnlab.tracking.shared_rows import tag_experiment
 from cnnlab.tracking.store import locked
 
 if TYPE_CHECKING:
@@ -37,6 +38,6 @@ def color_tags(client: MlflowClient, uri: str, experiment_id: str, tags: Mapping
             known = list(json.loads(client.get_experiment(experiment_id).tags.get(GIVEN, "[]")))
         if setting not in known and len(known) < MOST:
             known.append(setting)
-            client.set_experiment_tag(experiment_id, GIVEN, json.dumps(known, separators=(",", ":")))
+            tag_experiment(client, experiment_id, GIVEN, json.dumps(known, separators=(",", ":")))
     place = known.index(setting) if setting in known else int(setting, 16)
     return {str(Tag.COLOR): PALETTE[place % len(PALETTE)]}

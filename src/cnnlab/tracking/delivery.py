@@ -17,10 +17,10 @@ from mlflow.exceptions import MlflowException
 from cnnlab.errors import UsageError
 from cnnlab.tracking.colors import color_tags
 from cnnlab.tracking.descriptions import is_own
-from cnnlab.tracking.inputs import log_dataset
 from cnnlab.tracking.journal import Journal, Kind, Line
 from cnnlab.tracking.kept_model import KeptModel, create_model, fill_model
 from cnnlab.tracking.schema import Tag
+from cnnlab.tracking.shared_rows import log_dataset
 from cnnlab.tracking.store import prepare
 from cnnlab.tracking.writer import LARGEST_BATCH
 

@@ -23,6 +23,7 @@ from cnnlab.errors import UsageError, disk_is_full, one_line
 from cnnlab.start import typed
 from cnnlab.tracking import database, moved
 from cnnlab.tracking.reach import check_reachable, is_server
+from cnnlab.tracking.shared_rows import tag_experiment
 from cnnlab.tracking.views import MADE, VERSION, experiment_tags, missing_tags
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def tell(lines: Iterable[str]) -> None:
 def _give(client: MlflowClient, experiment_id: str, present: Mapping[str, str]) -> None:
     """Give an experiment with these tags the views and the description it lacks."""
     for key, value in missing_tags(experiment_id, present).items():
-        client.set_experiment_tag(experiment_id, key, value)
+        tag_experiment(client, experiment_id, key, value)
 
 
 def _create_experiment(client: MlflowClient, uri: str, name: str) -> str:
