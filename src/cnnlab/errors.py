@@ -6,7 +6,7 @@ import difflib
 import errno
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pickle import UnpicklingError
 from typing import ParamSpec, TypeVar
 
@@ -122,28 +122,26 @@ def collect(
         return None
 
 
+def behind(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those it came from; SQLite, MLflow and Optuna wrap them in errors of their own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def server_is_away(error: BaseException | None) -> bool:
     """Return whether a tracking server that does not answer, or with an error alone, is behind an error of MLflow."""
-    while error is not None:
-        if str(error).startswith("API request to ") and "failed with" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    texts = map(str, behind(error))
+    return any(text.startswith("API request to ") and "failed with" in text for text in texts)
 
 
 def database_is_held(error: BaseException | None) -> bool:
     """Return whether a SQLite database that another process holds is behind an error."""
-    while error is not None:
-        if "database is locked" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any("database is locked" in str(each) for each in behind(error))
 
 
 def disk_is_full(error: BaseException | None) -> bool:
-    """Return whether a full disk is behind an error; SQLite and MLflow wrap it in errors of their own."""
-    while error is not None:
-        if (isinstance(error, OSError) and error.errno in FULL) or "disk is full" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    """Return whether a full disk is behind an error."""
+    return any(
+        (isinstance(each, OSError) and each.errno in FULL) or "disk is full" in str(each) for each in behind(error)
+    )

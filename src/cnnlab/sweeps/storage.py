@@ -116,7 +116,6 @@ class SharedStorage(RDBStorage):
             engine_kwargs=options,
             heartbeat_interval=settings.heartbeat,
             grace_period=settings.grace,
-            heartbeat_stale_trial_callback=Retry(lock, settings.retries),
         )
         self.lock = lock
 

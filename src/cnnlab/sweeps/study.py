@@ -162,10 +162,10 @@ def requeue_dead(study: optuna.Study, lock: StudyLock, retries: int | None) -> N
     elsewhere = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get(OWNER)
-        if owner is None or not (is_here(owner) or is_dead(owner)):
-            elsewhere.append(trial)
-        elif is_dead(owner):
+        if owner and is_dead(owner):
             requeue(study, lock, trial, retries)
+        elif not (owner and is_here(owner)):
+            elsewhere.append(trial)
     if elsewhere:
         silent = storage_of(study).silent(study._study_id)
         for trial in elsewhere:

@@ -96,11 +96,12 @@ def bring_up_to_date(file: Path) -> list[str]:
 
     make(file, _initialize_tables)
     try:
-        before, now, found = revision(file), newest_revision(), _tables(file)
+        before, now = revision(file), newest_revision()
+        if before == now:
+            return []
+        found = _tables(file)
     except sqlite3.Error as error:
         raise UsageError(f"tracking.uri: {file} cannot be read: {one_line(error)}") from error
-    if before == now:
-        return []
     if found and OWN_TABLE["MLflow"] not in found:
         whose = f"{owner_of(file) or 'another program'}'s"
         raise UsageError(f"tracking.uri: {file} is {whose} database, not MLflow's; choose another file")

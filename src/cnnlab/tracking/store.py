@@ -161,14 +161,13 @@ def settle(uri: str) -> None:
     file = sqlite_file(uri)
     if file is None or not file.is_file():
         return
-    with told_errors(uri):
-        needs_work = database.needs_work(file)
-    if needs_work:
-        try:
-            with told_errors(uri), locked(uri):
-                tell(database.bring_up_to_date(file))
-        except OSError as error:
-            raise UsageError(f"tracking.uri={uri!r}: {file} cannot be migrated ({error.strerror})") from error
+    try:
+        with told_errors(uri):
+            if database.needs_work(file):
+                with locked(uri):
+                    tell(database.bring_up_to_date(file))
+    except OSError as error:
+        raise UsageError(f"tracking.uri={uri!r}: {file} cannot be migrated ({error.strerror})") from error
     if not (found := moved.moves(file)):
         return
     try:
